@@ -15,6 +15,7 @@ LAYERS = {
     "store": 1,
     "models": 1,
     "runs": 1,
+    "console": 1,
     "workspace": 2,
     "train": 3,
     "evals": 3,
@@ -25,7 +26,15 @@ LAYERS = {
     "recipes": 5,
     "cli": 6,
 }
-NO_TORCH = ("core/records.py", "core/prompts.py", "core/rankings.py", "core/agreement.py", "store", "runs.py", "workspace.py")
+NO_TORCH = (
+    "core/records.py",
+    "core/prompts.py",
+    "core/rankings.py",
+    "core/agreement.py",
+    "store",
+    "runs.py",
+    "workspace.py",
+)
 
 
 def part(path: Path) -> str:
@@ -59,7 +68,10 @@ def test_imports_point_down(path: Path):
 
 
 def test_an_import_inside_a_function_is_seen():
-    assert imported_parts("def f():\n    from instructloop.cli import main\n    import instructloop.store.store") == {"cli", "store"}
+    assert imported_parts("def f():\n    from instructloop.cli import main\n    import instructloop.store.store") == {
+        "cli",
+        "store",
+    }
 
 
 def test_only_models_imports_transformers_and_only_store_imports_sqlalchemy():

@@ -1,0 +1,171 @@
+"""From rankings to numbers: comparisons, win rates with clustered intervals, Bradley-Terry strengths; no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import NormalDist
+from typing import TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+Item = TypeVar("Item")
+
+
+def comparisons(tiers: Sequence[Sequence[Item]]) -> Iterator[tuple[Item, Item]]:
+    """Yield (winner, loser) for any two items of different tiers, best tier first; a tie yields nothing (paper 3.5)."""
+    for better, worse in combinations(tiers, 2):
+        for winner in better:
+            for loser in worse:
+                yield winner, loser
+
+
+def num_comparisons(tiers: Sequence[Sequence[object]]) -> int:
+    """Return how many pairs `comparisons` yields: C(K, 2) less the tied pairs."""
+    sizes = [len(tier) for tier in tiers]
+    return (sum(sizes) ** 2 - sum(size**2 for size in sizes)) // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its confidence interval; `n` values in `n_clusters` independent groups (prompts, mostly)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    n_clusters: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Return the fields for JSON; an end that the data do not bound is None."""
+        low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
+        return {"value": self.value, "low": low, "high": high, "n": self.n, "n_clusters": self.n_clusters}
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n} in {self.n_clusters}"
+
+
+def mean_interval(
+    values: Sequence[float],
+    clusters: Sequence[Hashable],
+    *,
+    bounds: tuple[float, float] | None = None,
+    confidence: float = 0.95,
+) -> Interval:
+    """Return the mean of all values with an interval that treats a cluster's values as one draw.
+
+    The variance is sum over clusters of (sum of residuals)^2 / n^2, times G / (G - 1); the quantile is Student's with
+    G - 1 degrees. With `bounds` (the scale's ends, as (1, 7)) the interval is Wilson's on that scale, with the sample
+    size that the variance implies: it stays inside. When the clusters do not vary at all, or there is one, the sample
+    size is their number; without bounds nothing is known of the spread then, and the ends are infinite.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    _check(x, clusters, bounds, confidence)
+    num_clusters = len(set(clusters))
+    value, variance = float(x.mean()), _clustered_variance(x, clusters)
+    is_degenerate = num_clusters < 2 or variance <= 1e-18 * max(1.0, value**2)
+    quantile = _quantile(confidence, None if is_degenerate else num_clusters - 1)
+    if bounds is None:
+        reach = math.inf if is_degenerate else quantile * math.sqrt(variance)
+        return Interval(value, value - reach, value + reach, len(x), num_clusters)
+    start, width = bounds[0], bounds[1] - bounds[0]
+    p = (value - start) / width
+    size = num_clusters if is_degenerate else p * (1.0 - p) * width**2 / variance
+    low, high = _wilson(p, size, quantile)
+    return Interval(value, start + width * low, start + width * high, len(x), num_clusters)
+
+
+def proportion(values: Sequence[float], clusters: Sequence[Hashable], *, confidence: float = 0.95) -> Interval:
+    """Return `mean_interval` of values in [0, 1]: shares, accuracies, agreement, with a tie as .5."""
+    return mean_interval(values, clusters, bounds=(0.0, 1.0), confidence=confidence)
+
+
+def win_rate(outcomes: Sequence[float], clusters: Sequence[Hashable], *, confidence: float = 0.95) -> Interval:
+    """Return the share of wins with ties as half a win: outcomes are 1 (won), .5 (tied), 0 (lost), nothing else."""
+    strange = sorted({outcome for outcome in outcomes if outcome not in (0.0, 0.5, 1.0)})
+    if strange:
+        raise ValueError(f"an outcome must be 0, .5 or 1, not {strange[0]}")
+    return proportion(outcomes, clusters, confidence=confidence)
+
+
+def _check(
+    x: NDArray[np.float64], clusters: Sequence[Hashable], bounds: tuple[float, float] | None, confidence: float
+) -> None:
+    if len(x) == 0 or len(x) != len(clusters):
+        raise ValueError(f"{len(x)} values and {len(clusters)} clusters: there must be one cluster per value, and some")
+    if not np.isfinite(x).all():
+        raise ValueError("a value is NaN or infinite")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence {confidence} must lie between 0 and 1")
+    if bounds is not None and not bounds[0] <= x.min() <= x.max() <= bounds[1]:
+        raise ValueError(f"values from {x.min():g} to {x.max():g} leave the bounds {bounds}; give mean_interval theirs")
+
+
+def _clustered_variance(x: NDArray[np.float64], clusters: Sequence[Hashable]) -> float:
+    """Return the variance of the mean, robust to any correlation inside a cluster; 0 for a single cluster."""
+    number = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
+    residual_G = np.zeros(len(number))
+    np.add.at(residual_G, [number[cluster] for cluster in clusters], x - x.mean())
+    if len(number) < 2:
+        return 0.0
+    return float((residual_G**2).sum()) / len(x) ** 2 * len(number) / (len(number) - 1)
+
+
+def _quantile(confidence: float, degrees: int | None) -> float:
+    """Return the two-sided quantile: Student's with `degrees`, the normal one for None."""
+    upper = 0.5 + confidence / 2.0
+    return NormalDist().inv_cdf(upper) if degrees is None else float(cast(float, stdtrit(degrees, upper)))
+
+
+def _wilson(p: float, n: float, z: float) -> tuple[float, float]:
+    """Return Wilson's score interval of a share `p` among `n` (1927)."""
+    centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n)
+    reach = z * math.sqrt(p * (1.0 - p) / n + z * z / (4.0 * n * n)) / (1.0 + z * z / n)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def bradley_terry(wins: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Return log-strengths with mean 0 that maximise the likelihood of P(a beats b) = sigmoid(s_a - s_b).
+
+    `wins[a, b]` is how often a beat b, a tie being .5 for both: `Counter(comparisons(tiers))` will do. ValueError when
+    no maximum exists, because some group never lost to the rest (Ford 1957).
+    """
+    names = sorted({name for pair in wins for name in pair})
+    index = {name: i for i, name in enumerate(names)}
+    wins_KK = np.zeros((len(names), len(names)))
+    for (winner, loser), times in wins.items():
+        if winner == loser or not 0.0 <= times < math.inf:
+            raise ValueError(f"wins[{winner!r}, {loser!r}] = {times}: needs two names and a finite count")
+        wins_KK[index[winner], index[loser]] += times
+    _check_connected(wins_KK, names)
+    played_KK = wins_KK + wins_KK.T
+    strength_K: NDArray[np.float64] = np.zeros(len(names))
+    for _ in range(100):
+        expected_KK = played_KK / (1.0 + np.exp(strength_K[None, :] - strength_K[:, None]))
+        gradient_K = wins_KK.sum(1) - expected_KK.sum(1)
+        slope_KK = expected_KK * expected_KK.T / np.where(played_KK > 0.0, played_KK, 1.0)
+        hessian_KK = np.diag(slope_KK.sum(1)) - slope_KK
+        # The likelihood ignores a common shift; adding 1 to every entry fixes it at mean 0.
+        step_K: NDArray[np.float64] = np.linalg.solve(hessian_KK + 1.0, gradient_K)
+        strength_K += step_K * min(1.0, 2.0 / max(float(np.abs(step_K).max()), 1e-12))
+        if float(np.abs(step_K).max()) < 1e-10:
+            break
+    else:
+        raise AssertionError("Newton's method on a strictly concave likelihood did not converge")
+    return dict(zip(names, (strength_K - strength_K.mean()).tolist(), strict=True))
+
+
+def _check_connected(wins_KK: NDArray[np.float64], names: Sequence[str]) -> None:
+    """Raise unless everyone reaches everyone along a chain of wins."""
+    reaches_KK = (wins_KK > 0.0) | np.eye(len(names), dtype=bool)
+    for k in range(len(names)):
+        reaches_KK |= reaches_KK[:, k : k + 1] & reaches_KK[k : k + 1, :]
+    if not reaches_KK.all():
+        row, column = (int(i) for i in np.argwhere(~reaches_KK)[0])
+        raise ValueError(
+            f"no finite strengths: {names[row]} never beat {names[column]}, not even along a chain of wins"
+        )

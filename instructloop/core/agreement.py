@@ -27,7 +27,7 @@ def pairwise_agreement(rankings: Iterable[Ranking], *, ties: Ties) -> Interval:
 
 
 def agreement_between(first: Iterable[Ranking], second: Iterable[Ranking], *, ties: Ties) -> Interval:
-    """Return the share of pairs on which someone of `first` agrees with someone of `second`: cohorts, a gold standard."""
+    """Return the share of pairs on which someone of `first` agrees with someone of `second`: cohorts, gold labels."""
     second_of = _by_prompt(second)
     meetings = ((a, b) for a in first for b in second_of.get(a.prompt_id, ()) if a.labeler != b.labeler)
     return _share(meetings, ties)

@@ -79,6 +79,6 @@ def pair_rows(
         pairs = list(comparisons(tiers))
         winners += [winner for winner, _ in pairs]
         losers += [loser for _, loser in pairs]
-        weights += [1.0 / len(pairs)] * len(pairs)
+        weights += [1.0 / len(pairs) for _ in pairs]
     as_rows = [torch.tensor(rows, dtype=torch.int64) for rows in (winners, losers)]
     return as_rows[0], as_rows[1], torch.tensor(weights, dtype=torch.float32)

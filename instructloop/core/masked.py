@@ -45,7 +45,7 @@ def masked_sum(x_BC: Float[Tensor, "B C"], mask_BC: Bool[Tensor, "B C"]) -> Sum:
 def whiten(x_BC: Float[Tensor, "B C"], mask_BC: Bool[Tensor, "B C"], *, shift_mean: bool) -> Float[Tensor, "B C"]:
     """Return (x - mean) / sqrt(var + 1e-8) over the mask, 0 off it; float32, population variance.
 
-    `shift_mean=True` leaves mean 0 (advantages); False adds the mean back (rewards: their mean is part of the objective).
+    `shift_mean=True` leaves mean 0 (advantages); False adds it back (rewards: their mean is part of the objective).
     """
     count = mask_BC.sum().clamp(min=1)
     x = torch.where(mask_BC, x_BC.float(), 0.0)

@@ -143,20 +143,22 @@ def bradley_terry(wins: Mapping[tuple[str, str], float]) -> dict[str, float]:
         wins_KK[index[winner], index[loser]] += times
     _check_connected(wins_KK, names)
     played_KK = wins_KK + wins_KK.T
-    strength_K: NDArray[np.float64] = np.zeros(len(names))
+    strength_K = np.zeros(len(names))
     for _ in range(100):
         expected_KK = played_KK / (1.0 + np.exp(strength_K[None, :] - strength_K[:, None]))
         gradient_K = wins_KK.sum(1) - expected_KK.sum(1)
         slope_KK = expected_KK * expected_KK.T / np.where(played_KK > 0.0, played_KK, 1.0)
         hessian_KK = np.diag(slope_KK.sum(1)) - slope_KK
         # The likelihood ignores a common shift; adding 1 to every entry fixes it at mean 0.
-        step_K: NDArray[np.float64] = np.linalg.solve(hessian_KK + 1.0, gradient_K)
-        strength_K += step_K * min(1.0, 2.0 / max(float(np.abs(step_K).max()), 1e-12))
-        if float(np.abs(step_K).max()) < 1e-10:
+        step_K = cast(NDArray[np.float64], np.linalg.solve(hessian_KK + 1.0, gradient_K))
+        length = float(np.abs(step_K).max())
+        strength_K = strength_K + step_K * (1.0 if length < 2.0 else 2.0 / length)
+        if length < 1e-10:
             break
     else:
         raise AssertionError("Newton's method on a strictly concave likelihood did not converge")
-    return dict(zip(names, (strength_K - strength_K.mean()).tolist(), strict=True))
+    mean = float(strength_K.mean())
+    return {name: float(strength) - mean for name, strength in zip(names, strength_K, strict=True)}
 
 
 def _check_connected(wins_KK: NDArray[np.float64], names: Sequence[str]) -> None:

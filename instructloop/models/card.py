@@ -1,0 +1,15 @@
+"""The model card: README.md with YAML front matter, beside every saved model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+
+def write_card(folder: Path, *, task: str, about: str, tags: Sequence[str]) -> None:
+    """Write `folder`/README.md; `task` is the hub's pipeline tag, `about` the Markdown body."""
+    front = {"library_name": "transformers", "pipeline_tag": task, "tags": ["instructloop", *tags]}
+    body = about.strip() or "A model made by instructloop."
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n{body}\n", encoding="utf-8")

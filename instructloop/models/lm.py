@@ -1,0 +1,189 @@
+"""Causal language models: load, save, log-probabilities of completions, dropout; no sampling."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
+
+from instructloop.models.card import write_card
+from instructloop.models.text import Text
+
+
+def load_lm(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, Text]:
+    """Return a causal LM in eval mode and its Text, from a Hugging Face folder (or hub name, where there is a network).
+
+    Stop ids are the tokenizer's EOS and those of the generation config. ValueError if it cannot be read.
+    """
+    try:
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(str(path))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a causal language model with a tokenizer that transformers can read: {error}"
+        ) from error
+    num_embeddings = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > num_embeddings:
+        raise ValueError(
+            f"{path}: the tokenizer has {len(tokenizer)} ids but the model only {num_embeddings} embeddings"
+        )
+    stops = model.generation_config.eos_token_id if model.generation_config else None
+    text = Text(tokenizer, stops if isinstance(stops, Sequence) else [] if stops is None else [stops])
+    return model.eval(), text
+
+
+def save_lm(model: PreTrainedModel, text: Text, path: str | Path, *, about: str = "", tags: Sequence[str] = ()) -> None:
+    """Write a plain Hugging Face folder: safetensors, tokenizer with its template, generation config, model card.
+
+    `about` is the Markdown body of the card: what the model is and which run made it.
+    """
+    if model.generation_config is not None:
+        model.generation_config.eos_token_id = list(text.stop_ids)
+        model.generation_config.pad_token_id = text.pad_id
+    with quiet():
+        model.save_pretrained(str(path))
+    text.tokenizer.save_pretrained(str(path))
+    write_card(Path(path), task="text-generation", about=about, tags=tags)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Within, transformers shows neither bars nor warnings: what they would say of our folders is no news."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def context_length(model: nn.Module) -> int | None:
+    """Return the most tokens a sequence may have, None where the configuration does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def positions(attention_BT: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
+    """Return position ids that count real tokens from 0 (exclusive sum), so that left padding moves nothing."""
+    attention_BT = attention_BT.long()
+    return attention_BT.cumsum(1) - attention_BT
+
+
+def completion_logprobs(
+    model: nn.Module,
+    tokens_BT: Int[Tensor, "B T"],
+    attention_BT: Bool[Tensor, "B T"],
+    completion_length: int,
+    *,
+    temperature: float,
+) -> Float[Tensor, "B C"]:
+    """Return log p(token) in nats, float32, of the last `completion_length` tokens given all before, at `temperature`.
+
+    The only place of the shift by one and of the temperature (sampling has its own copy of neither). Positions off the
+    completion mask hold numbers without meaning.
+    """
+    logits_BCV = _completion_logits(model, tokens_BT, attention_BT, completion_length, temperature)
+    return _gather_logprobs(logits_BCV, tokens_BT[:, -completion_length:])
+
+
+def completion_logprobs_and_entropy(
+    model: nn.Module,
+    tokens_BT: Int[Tensor, "B T"],
+    attention_BT: Bool[Tensor, "B T"],
+    completion_length: int,
+    *,
+    temperature: float,
+) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
+    """Return `completion_logprobs` and, detached, the entropy in nats of each position's distribution."""
+    logits_BCV = _completion_logits(model, tokens_BT, attention_BT, completion_length, temperature)
+    with torch.no_grad():
+        logprobs_BCV = logits_BCV.log_softmax(-1)
+        entropy_BC = -(logprobs_BCV.exp() * logprobs_BCV).sum(-1)
+    return _gather_logprobs(logits_BCV, tokens_BT[:, -completion_length:]), entropy_BC
+
+
+def _completion_logits(
+    model: nn.Module, tokens_BT: Tensor, attention_BT: Tensor, completion_length: int, temperature: float
+) -> Float[Tensor, "B C V"]:
+    """Return float32 logits, divided by `temperature`, of the positions that predict the completion."""
+    if not 1 <= completion_length < tokens_BT.shape[1]:
+        raise ValueError(
+            f"completion_length {completion_length} must be at least 1 and leave a prompt token of {tokens_BT.shape[1]}"
+        )
+    if temperature <= 0:
+        raise ValueError(f"temperature {temperature} must be positive: log-probabilities are not defined at 0")
+    inputs = {"input_ids": tokens_BT[:, :-1], "attention_mask": attention_BT[:, :-1].long(), "use_cache": False}
+    inputs |= accepted(model, position_ids=positions(attention_BT)[:, :-1], logits_to_keep=completion_length)
+    logits_BCV = model(**inputs).logits[:, -completion_length:].float()
+    return logits_BCV if temperature == 1 else logits_BCV / temperature
+
+
+def _gather_logprobs(logits_BCV: Tensor, tokens_BC: Tensor) -> Tensor:
+    return logits_BCV.gather(-1, tokens_BC[..., None])[..., 0] - logits_BCV.logsumexp(-1)
+
+
+def accepted(model: nn.Module, **arguments: object) -> dict[str, object]:
+    """Return those arguments that the model's forward names: not every architecture has positions or a logits slice."""
+    names = inspect.signature(model.forward).parameters
+    return {name: value for name, value in arguments.items() if name in names}
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Turn all dropout off for good: modules, attributes that functional dropout reads, and the configuration."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if _is_dropout(name, value):
+                setattr(module, name, 0.0)
+    for name, value in vars(model.config).items():
+        if _is_dropout(name, value):
+            setattr(model.config, name, 0.0)
+
+
+def _is_dropout(name: str, value: object) -> bool:
+    return isinstance(value, float) and ("dropout" in name or name.endswith(("pdrop", "drop")))
+
+
+@contextlib.contextmanager
+def residual_dropout(model: nn.Module, probability: float) -> Iterator[None]:
+    """Within, drop what each attention and each MLP adds to the residual stream, in training mode (paper C.1: 0.2).
+
+    The model's own dropout is left alone: call `disable_dropout` first to have exactly this. Nothing of it is saved.
+    """
+    if not 0 <= probability < 1:
+        raise ValueError(f"dropout {probability} must be at least 0 and below 1")
+
+    def drop(module: nn.Module, _: object, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        if isinstance(output, tuple):
+            return F.dropout(output[0], probability, module.training), *output[1:]
+        return F.dropout(output, probability, module.training)
+
+    sublayers = _sublayers(model) if probability else []
+    if probability and not sublayers:
+        raise ValueError(
+            f"dropout {probability} would have no effect: no attention or MLP found in {type(model).__name__}"
+        )
+    handles = [module.register_forward_hook(drop) for module in sublayers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _sublayers(model: nn.Module) -> list[nn.Module]:
+    names = {"self_attn", "attn", "attention", "mlp", "feed_forward"}
+    layers = max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len, default=[])
+    return [child for layer in layers for name, child in layer.named_children() if name in names]

@@ -1,0 +1,201 @@
+"""One number per sequence or per token: reward model and value function, as sequence-classification folders."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import transformers
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from instructloop.models.card import write_card
+from instructloop.models.lm import accepted, context_length, positions, quiet
+from instructloop.models.text import Text, length_sorted_batches
+
+
+class ScalarModel(nn.Module):
+    """A transformer with a linear head to one number; `model` is transformers' sequence-classification class.
+
+    `bias` is the head's bias, which that class lacks: `save` folds it into the final layer norm's bias, or, where the final
+    norm is an RMSNorm, writes it beside as `config.score_bias` (docs/decisions/0002-reward-bias.md).
+    """
+
+    def __init__(self, model: PreTrainedModel, bias: float = 0.0):
+        super().__init__()
+        if not isinstance(getattr(model, "score", None), nn.Linear) or model.score.out_features != 1:
+            raise ValueError(f"{type(model).__name__} has no linear head `score` with one output")
+        self.model = model
+        self.bias = nn.Parameter(torch.tensor(float(bias), dtype=torch.float32))
+
+    @property
+    def config(self) -> transformers.PreTrainedConfig:
+        """The configuration of the transformer."""
+        return self.model.config
+
+    def per_token(self, tokens_BT: Int[Tensor, "B T"], attention_BT: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        """Return value_BT, float32: at t the head's number after tokens 0..t. Off the attention it means nothing."""
+        inputs = {"input_ids": tokens_BT, "attention_mask": attention_BT.long(), "use_cache": False}
+        backbone = self.model.base_model
+        inputs |= accepted(backbone, position_ids=positions(attention_BT))
+        hidden_BTD = backbone(**inputs).last_hidden_state
+        return F.linear(hidden_BTD.float(), self.model.score.weight.float())[..., 0] + self.bias
+
+    def score(self, tokens_BT: Int[Tensor, "B T"], attention_BT: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
+        """Return score_B: the number at each row's last real token, whichever side the padding is on."""
+        steps_T = torch.arange(attention_BT.shape[1], device=attention_BT.device)
+        last_B = (attention_BT * steps_T).argmax(1)
+        return self.per_token(tokens_BT, attention_BT).gather(1, last_B[:, None])[:, 0]
+
+    def shift(self, amount: float) -> None:
+        """Add `amount` to every score and value, so that demonstrations average 0 (paper C.2)."""
+        with torch.no_grad():
+            self.bias += amount
+
+    @staticmethod
+    def from_lm(model: PreTrainedModel, text: Text, *, seed: int) -> tuple[ScalarModel, Text]:
+        """Return a scalar model on a copy of the LM's transformer, head ~ N(0, 1/sqrt(D + 1)), bias 0, and its Text.
+
+        Where pad is also EOS the copy gets a pad token of its own: transformers' class reads the last token that is not
+        pad, and would read the one before EOS.
+        """
+        config = copy.deepcopy(model.config)
+        config.num_labels = 1
+        text = copy.deepcopy(text)
+        with torch.random.fork_rng(devices=[]):  # the initialisation is overwritten; the caller's RNG must not move
+            try:
+                scalar = AutoModelForSequenceClassification.from_config(config, dtype=model.dtype)
+            except ValueError as error:
+                raise ValueError(
+                    f"{type(model).__name__} has no sequence-classification sister in transformers"
+                ) from error
+        scalar.base_model.load_state_dict(model.base_model.state_dict())
+        if text.pad_id in text.stop_ids:
+            _give_pad_token(scalar, text)
+        config.pad_token_id = text.pad_id
+        scalar.config.pad_token_id = text.pad_id
+        width = scalar.score.in_features
+        drawn_D = torch.randn(width, generator=torch.Generator().manual_seed(seed)) / math.sqrt(width + 1)
+        with torch.no_grad():
+            scalar.score.weight.copy_(drawn_D)
+        return ScalarModel(scalar.eval()), text
+
+    @staticmethod
+    def load(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[ScalarModel, Text]:
+        """Return a scalar model in eval mode and its Text from a folder of `save`, or any one-label classifier."""
+        try:
+            with quiet():  # `score.bias` of an RMSNorm model is for other readers
+                model, report = AutoModelForSequenceClassification.from_pretrained(
+                    str(path), dtype=dtype, output_loading_info=True
+                )
+            tokenizer = AutoTokenizer.from_pretrained(str(path))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} is not a reward model that transformers can read: {error}") from error
+        if report["missing_keys"]:
+            raise ValueError(f"{path} lacks weights of a reward model: {sorted(report['missing_keys'])[:3]}")
+        return ScalarModel(model.eval(), getattr(model.config, "score_bias", 0.0)), Text(tokenizer)
+
+    def save(self, path: str | Path, text: Text, *, about: str = "", tags: Sequence[str] = ()) -> None:
+        """Write a plain sequence-classification folder whose scores in plain transformers are these (see the class)."""
+        self.model.config.pad_token_id = text.pad_id
+        state = dict(self.model.state_dict())
+        bias = self.bias.item()
+        norm = _final_norm_bias(self.model) if bias else None
+        if norm is not None:
+            weight_D = self.model.score.weight.detach().double()[0]
+            state[norm] = (state[norm].double() + bias * weight_D / weight_D.square().sum()).to(state[norm].dtype)
+        else:
+            state["score.bias"] = torch.tensor([bias], dtype=torch.float32)
+        with quiet(), _score_bias(self.model.config, 0.0 if norm is not None else bias):
+            self.model.save_pretrained(str(path), state_dict=state)
+        text.tokenizer.save_pretrained(str(path))
+        write_card(Path(path), task="text-classification", about=about, tags=["reward-model", *tags])
+
+
+def _give_pad_token(model: PreTrainedModel, text: Text) -> None:
+    """Add a pad token to `text` and, where the model has no spare row for it, one embedding of zeros."""
+    text.tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+    text.pad_id = text.tokenizer.pad_token_id
+    embeddings = model.get_input_embeddings()
+    if text.pad_id >= embeddings.num_embeddings:
+        with torch.random.fork_rng(devices=[]):
+            grown = model.resize_token_embeddings(text.pad_id + 1, mean_resizing=False)
+        with torch.no_grad():
+            grown.weight[text.pad_id] = 0
+
+
+def _final_norm_bias(model: PreTrainedModel) -> str | None:
+    """Return the state-dict name of the bias that is added to what the head reads; None where the final norm has none.
+
+    Found by running one token and seeing whose output is the last hidden state, so no architecture is named here.
+    """
+    outputs: dict[str, Tensor] = {}
+    norms = {
+        f"{name}.bias": m for name, m in model.named_modules() if isinstance(m, nn.LayerNorm) and m.bias is not None
+    }
+    handles = [
+        norm.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
+        for name, norm in norms.items()
+        if norm.bias.dtype == torch.float32  # in bfloat16 the bias would be rounded
+    ]
+    try:
+        with torch.no_grad():
+            token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+            last = model.base_model(input_ids=token, use_cache=False).last_hidden_state
+    finally:
+        for handle in handles:
+            handle.remove()
+    return next((name for name, output in outputs.items() if output.data_ptr() == last.data_ptr()), None)
+
+
+@contextlib.contextmanager
+def _score_bias(config: transformers.PreTrainedConfig, bias: float) -> Iterator[None]:
+    """Within, the configuration says `score_bias` where there is one, and does not name it where there is none."""
+    before = vars(config).pop("score_bias", None)
+    if bias:
+        config.score_bias = bias
+    try:
+        yield
+    finally:
+        vars(config).pop("score_bias", None)
+        if before is not None:
+            config.score_bias = before
+
+
+class Scorer:
+    """A reward model that reads text: prompts and completions are tokenised by its own tokenizer, in sorted batches."""
+
+    def __init__(self, model: ScalarModel, text: Text, *, batch_tokens: int = 8192):
+        self.model, self.text, self.batch_tokens = model, text, batch_tokens
+
+    def scores(self, pairs: Sequence[tuple[str, str]], *, finished: Sequence[bool] | None = None) -> list[float]:
+        """Return the score of each (prompt, completion). Not `finished`: cut off by its budget, it gets no EOS.
+
+        Prompts that would exceed the model's context are truncated at their start.
+        """
+        closes = [True] * len(pairs) if finished is None else finished
+        rows = [self.ids(*pair, close=close) for pair, close in zip(pairs, closes, strict=True)]
+        scores = [0.0] * len(rows)
+        for index in length_sorted_batches([len(row) for row in rows], max_tokens=self.batch_tokens):
+            tokens_BT, attention_BT = self.text.pad_right([rows[i] for i in index])
+            device = self.model.bias.device
+            with torch.inference_mode():
+                score_B = self.model.score(tokens_BT.to(device), attention_BT.to(device))
+            for i, score in zip(index, score_B.tolist(), strict=True):
+                scores[i] = score
+        return scores
+
+    def ids(self, prompt: str, completion: str, *, close: bool = True) -> list[int]:
+        """Return the ids that are scored: the same as in training and in rollouts for the same text."""
+        completion_ids = self.text.completion_ids(completion, close=close)
+        limit = context_length(self.model)
+        room = None if limit is None else limit - len(completion_ids)
+        if room is not None and room < 1:
+            raise ValueError(f"a completion of {len(completion_ids)} tokens does not fit a context of {limit}")
+        return self.text.prompt_ids(prompt, max_tokens=room) + completion_ids

@@ -1,0 +1,171 @@
+"""Text and token ids: chat templates, truncation, end of text, and the masks, which are born here with the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+PLAIN_TEMPLATE = "{% for m in messages %}{{ m.content }}{{ '\\n' if m.role != 'assistant' else eos_token }}{% endfor %}"
+"""For tokenizers that bring no chat template: the prompt and a newline, then the completion and EOS."""
+
+
+class Text:
+    """A tokenizer with its rules: how a prompt and a completion become ids, and ids text.
+
+    `eos_id` closes every completion that training sees; `stop_ids`, `eos_id` among them, end sampling. A tokenizer
+    without a chat template gets PLAIN_TEMPLATE, which is saved with the model, so that others format prompts alike.
+    """
+
+    def __init__(self, tokenizer: Any, stop_ids: Sequence[int] = ()):
+        if tokenizer.eos_token_id is None:
+            raise ValueError("the tokenizer has no eos_token: a completion could never end")
+        found = tokenizer.encode(tokenizer.eos_token, add_special_tokens=False)
+        if found != [tokenizer.eos_token_id]:
+            raise ValueError(f"the tokenizer reads its eos_token {tokenizer.eos_token!r} as {found}, not as one id")
+        self.tokenizer = tokenizer  # transformers' fast tokenizer; its annotations are too wide to be of use
+        self.bos_id = _used_bos_id(tokenizer)
+        if tokenizer.chat_template is None:
+            tokenizer.chat_template = ("{{ bos_token }}" if self.bos_id is not None else "") + PLAIN_TEMPLATE
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token  # harmless: masks are never read off ids
+        self.pad_id: int = tokenizer.pad_token_id
+        stops = {tokenizer.eos_token_id, *stop_ids}
+        self.eos_id: int = self._closing_id(stops)
+        self.stop_ids: tuple[int, ...] = tuple(sorted(stops))
+
+    def prompt_ids(self, prompt: str, *, max_tokens: int | None = None) -> list[int]:
+        """Return the ids of a prompt, template and generation prefix included, with exactly one BOS where BOS is used.
+
+        A prompt over `max_tokens` loses text at its start: whole lines if that is enough, else words, else characters.
+        """
+        ids = self._templated(prompt)
+        if max_tokens is None or len(ids) <= max_tokens:
+            return ids
+        if len(self._templated("")) > max_tokens:
+            raise ValueError(f"max_tokens {max_tokens} leaves no room for the chat template alone")
+        for boundary in ("\n", " ", ""):
+            kept = _shortest_cut(prompt, boundary, lambda rest: len(self._templated(rest)) <= max_tokens)
+            if kept:
+                return self._templated(kept)
+        return self._templated("")
+
+    def completion_ids(self, text: str, *, close: bool = True) -> list[int]:
+        """Return the ids of a completion, with the closing EOS unless `close` is False (a truncated sample).
+
+        The text of a special token inside it stays text: EOS stands at the end or nowhere.
+        """
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [*ids, self.eos_id] if close else ids
+
+    def document_ids(self, text: str, *, close: bool = True) -> list[int]:
+        """Return the ids of raw text (pretraining, scoring by likelihood): BOS where it is used, no template, EOS."""
+        return [*([] if self.bos_id is None else [self.bos_id]), *self.completion_ids(text, close=close)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of sampled ids up to the first stop id; special tokens are left out."""
+        end = next((i for i, token in enumerate(ids) if token in self.stop_ids), len(ids))
+        return self.tokenizer.decode(list(ids[:end]), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def pad_left_right(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B C"]]:
+        """Return tokens_BT, attention_BT, mask_BC: prompts padded on the left, completions on the right (T = P + C).
+
+        mask_BC is True on the completion's own tokens, its EOS among them; an empty completion is all False.
+        """
+        if len(prompts) != len(completions):
+            raise ValueError(f"{len(prompts)} prompts for {len(completions)} completions")
+        if not all(prompts):
+            raise ValueError("an empty prompt: the first completion token would have nothing to be predicted from")
+        left_BP, left_mask_BP = self.pad_left(prompts)
+        right_BC, mask_BC = self.pad_right(completions)
+        return torch.cat([left_BP, right_BC], 1), torch.cat([left_mask_BP, mask_BC], 1), mask_BC
+
+    def pad_left(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """Return tokens_BT and attention_BT with the rows at the right edge."""
+        tokens_BT, mask_BT = self.pad_right([row[::-1] for row in rows])
+        return tokens_BT.flip(1), mask_BT.flip(1)
+
+    def pad_right(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """Return tokens_BT and attention_BT with the rows at the left edge."""
+        length = max((len(row) for row in rows), default=0)
+        padded = [[*row, *[self.pad_id] * (length - len(row))] for row in rows]
+        lengths_B = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        tokens_BT = torch.tensor(padded, dtype=torch.long).reshape(len(rows), length)
+        return tokens_BT, torch.arange(length) < lengths_B[:, None]
+
+    def require_same_ids(self, other: Text) -> None:
+        """Raise ValueError unless both give every token the same id, so that one's ids may be fed to the other's model.
+
+        A pad token that only one of them has is no difference: it stands under no mask.
+        """
+        own, others = self.tokenizer.get_vocab(), other.tokenizer.get_vocab()
+        pads = {self.tokenizer.pad_token, other.tokenizer.pad_token}
+        differing = sorted(token for token, _ in own.items() ^ others.items() if token not in pads)
+        if differing or self.eos_id != other.eos_id:
+            raise ValueError(
+                f"the two models use different tokenizers ({len(differing)} tokens differ, first {differing[:3]}; "
+                f"EOS {self.eos_id} and {other.eos_id}): score text instead of ids"
+            )
+
+    def _templated(self, prompt: str) -> list[int]:
+        messages = [{"role": "user", "content": prompt}]
+        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids: list[int] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        if self.bos_id is None:
+            return ids
+        if ids[:2] == [self.bos_id, self.bos_id]:
+            raise ValueError("the chat template begins with BOS twice")
+        return ids if ids[:1] == [self.bos_id] else [self.bos_id, *ids]
+
+    def _closing_id(self, stops: set[int]) -> int:
+        """Return the stop id with which the chat template closes an assistant's turn, else the tokenizer's EOS."""
+        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        ids = self.tokenizer(self.tokenizer.apply_chat_template(turn, tokenize=False), add_special_tokens=False)[
+            "input_ids"
+        ]
+        closing = ids[len(self._templated("a")) :]
+        return next((token for token in closing if token in stops), self.tokenizer.eos_token_id)
+
+
+def length_sorted_batches(
+    lengths: Sequence[int], *, max_tokens: int, max_rows: int | None = None
+) -> Iterator[list[int]]:
+    """Yield batches of indices, rows of like length together, longest first, each at most `max_tokens` when padded.
+
+    A row longer than `max_tokens` comes alone. Every index comes exactly once.
+    """
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens {max_tokens} must be at least 1")
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        full = batch and (len(batch) + 1) * lengths[batch[0]] > max_tokens
+        if full or (max_rows is not None and len(batch) == max_rows):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _used_bos_id(tokenizer: Any) -> int | None:
+    """Return the BOS id if the tokenizer itself puts it before a text; a BOS that is merely named is not used."""
+    bos_id = tokenizer.bos_token_id
+    return bos_id if bos_id is not None and tokenizer.encode("a")[:1] == [bos_id] else None
+
+
+def _shortest_cut(text: str, boundary: str, fits: Callable[[str], bool]) -> str:
+    """Return the longest rest of `text` that begins after a `boundary` and fits; "" if none does."""
+    if boundary:
+        starts = [i + 1 for i, character in enumerate(text) if character == boundary]
+    else:
+        starts = list(range(1, len(text)))
+    low, high = 0, len(starts)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(text[starts[middle] :]) else (middle + 1, high)
+    return text[starts[low] :] if low < len(starts) else ""

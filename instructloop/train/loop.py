@@ -1,0 +1,275 @@
+"""The only training loop: gradients of micro-batches, one optimizer step, metrics, checkpoints; no loss of its own."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from instructloop.console import Track
+from instructloop.core.masked import Sum
+from instructloop.runs import Run
+from instructloop.train.checkpoint import Checkpoints
+from instructloop.train.streams import Stream, derived_seed
+
+Batch = TypeVar("Batch")
+Counts = Mapping[str, float]
+Metrics = dict[str, Sum]
+
+
+class Stateful(Protocol):
+    """What a checkpoint holds: anything that gives its state and takes it back."""
+
+    def state_dict(self) -> Any: ...
+    def load_state_dict(self, state_dict: Any, /) -> Any: ...
+
+
+class Interrupted(KeyboardInterrupt):
+    """Somebody asked to stop; a checkpoint is written and the same command goes on from there."""
+
+
+class NotFinite(ValueError):
+    """A loss or a gradient is NaN or infinite; no optimizer step was made with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[Batch]):
+    """All that differs between pretraining, SFT, reward model and PPO."""
+
+    model: nn.Module  # everything that is trained, and nothing else
+    batches: Stream[Batch]  # pulled only after the previous step, so a stream may sample from the model
+    counts: Callable[[Batch], Counts]  # what the loss divides by, from the masks of the whole batch alone
+    split: Callable[[Batch], Sequence[Batch]]  # micro-batches; the step does not depend on how many
+    loss: Callable[[nn.Module, Batch, Counts], tuple[Tensor, Metrics]]  # of a micro-batch; they add up to the batch's
+    num_tokens: Callable[[Batch], int]  # real tokens, for the speed
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """How the loop steps; the last two change no result."""
+
+    seed: int  # of dropout; data order belongs to the streams
+    max_grad_norm: float | None  # None: gradients are not clipped, their norm is logged all the same
+    log_every: int = 10  # steps
+    checkpoint_every_seconds: float = 60.0  # at the earliest; never more than a twentieth of the time
+
+
+def fit(
+    task: Task[Batch],
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[int], float],
+    config: FitConfig,
+    run: Run,
+    *,
+    state: Mapping[str, Stateful] | None = None,
+    after_step: Callable[[int], Mapping[str, float] | None] | None = None,
+    track: Track | None = None,
+) -> int:
+    """Train until the stream ends, from the run's latest checkpoint if it has one; return the number of steps.
+
+    `schedule(step)` is the factor of every parameter group's `lr` for step 0, 1, …; `state` is what else a checkpoint
+    must hold; `after_step(num_steps)` is called after each optimizer step and may return metrics to log.
+    Ctrl-C or SIGTERM: goes on to the next resumable step, writes a checkpoint and raises Interrupted.
+    """
+    window = Window()
+    parts = {"model": task.model, "optimizer": optimizer, "batches": task.batches, "window": window, **(state or {})}
+    _keep_base_rates(optimizer)
+    saver = _Saver(Checkpoints(run.path / "checkpoints", run.id), parts, config.checkpoint_every_seconds)
+    step = saver.restore()
+    run.truncate_metrics(step)
+    if track is not None and step:
+        track.advance(step)
+    with _stop_requests() as stop, torch.random.fork_rng():
+        window.start()
+        for batch in task.batches:
+            window.pulled()
+            _train_step(task, optimizer, batch, step, schedule(step), config, window)
+            step += 1
+            extra = after_step(step) if after_step else None
+            if extra or step % config.log_every == 0 or step == len(task.batches):
+                run.log(step, {**window.flush(), **(extra or {})})
+            if track is not None:
+                track.advance(1, **window.shown)
+            if task.batches.is_resumable and (stop.requested or saver.is_due()):
+                saver.save(step)
+                if stop.requested:
+                    raise Interrupted(f"stopped after step {step}; the same command goes on from there")
+    return step
+
+
+def _keep_base_rates(optimizer: torch.optim.Optimizer) -> None:
+    """Remember each group's own learning rate before the schedule scales it; a resumed optimizer brings it along."""
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+
+
+def _train_step(
+    task: Task[Batch],
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    step: int,
+    rate_factor: float,
+    config: FitConfig,
+    window: Window,
+) -> None:
+    """Accumulate the gradient of every micro-batch, then make one optimizer step."""
+    if task.model.training:  # dropout takes the global generator: seeded by step, so that a resumed run draws the same
+        torch.manual_seed(derived_seed(config.seed, "dropout", step))
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * rate_factor
+    optimizer.zero_grad(set_to_none=True)
+    counts = task.counts(batch)
+    total = 0.0
+    for piece in task.split(batch):
+        loss, metrics = task.loss(task.model, piece, counts)
+        loss.backward()
+        total += float(loss.detach())
+        window.add(metrics)
+    norm = _gradient_norm(task.model, config.max_grad_norm)
+    if not (math.isfinite(total) and math.isfinite(norm)):
+        raise NotFinite(_culprit(task.model, total, step))
+    optimizer.step()
+    window.stepped(total, norm, optimizer, task.num_tokens(batch))
+
+
+def _gradient_norm(model: nn.Module, limit: float | None) -> float:
+    """Return the norm of the whole gradient as it was, and scale the gradient down to `limit`."""
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if limit is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return float(norm)
+
+
+def _culprit(model: nn.Module, loss: float, step: int) -> str:
+    """Name the first tensor that is not finite."""
+    advice = "lower the learning rate or set max_grad_norm; the last checkpoint is untouched"
+    if not math.isfinite(loss):
+        return f"the loss of step {step} is {loss}; no step was made. {advice}"
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
+            return f"the gradient of {name} is not finite in step {step}; no step was made. {advice}"
+    return f"the gradient norm of step {step} is not finite though every gradient is; no step was made. {advice}"
+
+
+class Window:
+    """The metrics since they were logged last, as sums; part of the checkpoint, so that a resumed run logs the same."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[float, float]] = {}
+        self.last: dict[str, float] = {}
+        self.shown: dict[str, float] = {}
+        self.start()
+
+    def start(self) -> None:
+        """Begin to take the time."""
+        self.num_tokens = 0
+        self.pull_seconds = 0.0
+        self.started = self.mark = time.perf_counter()
+
+    def pulled(self) -> None:
+        """The stream has given its next batch."""
+        self.pull_seconds += time.perf_counter() - self.mark
+
+    def add(self, metrics: Mapping[str, Sum]) -> None:
+        """Merge the sums of one micro-batch."""
+        for name, value in metrics.items():
+            total, count = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = (total + float(value.total), count + float(value.count))
+
+    def stepped(self, loss: float, norm: float, optimizer: torch.optim.Optimizer, num_tokens: int) -> None:
+        """Take what one optimizer step says of itself."""
+        for name, value in (("loss", loss), ("grad_norm", norm)):
+            total, count = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = (total + value, count + 1)
+        for group in optimizer.param_groups:
+            self.last[f"lr/{group['name']}" if "name" in group else "lr"] = group["lr"]
+        self.num_tokens += num_tokens
+        self.mark = time.perf_counter()
+
+    def flush(self) -> dict[str, float]:
+        """Return the means, the rates and the speed, and begin anew."""
+        seconds = time.perf_counter() - self.started
+        means = {name: total / count for name, (total, count) in self.sums.items() if count}
+        self.shown = {"loss": means["loss"]} if "loss" in means else {}
+        speed = {"perf/tokens_per_second": self.num_tokens / seconds, "time/update": seconds - self.pull_seconds}
+        logged = {**means, **self.last, **speed}
+        self.sums, self.last = {}, {}
+        self.start()
+        return logged
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums; times are not state."""
+        return {"sums": {name: list(pair) for name, pair in self.sums.items()}, "last": dict(self.last)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take sums back."""
+        self.sums = {name: (total, count) for name, (total, count) in state["sums"].items()}
+        self.last = dict(state["last"])
+
+
+class _Saver:
+    """Writes checkpoints often enough to lose little, rarely enough to cost little."""
+
+    def __init__(self, checkpoints: Checkpoints, parts: Mapping[str, Stateful], every_seconds: float):
+        self.checkpoints = checkpoints
+        self.parts = parts
+        self.every_seconds = every_seconds
+        self.due = time.monotonic() + every_seconds
+
+    def restore(self) -> int:
+        """Load the latest checkpoint into the parts; return its step, 0 without one."""
+        found = self.checkpoints.load()
+        if found is None:
+            return 0
+        step, state = found
+        if state.keys() != self.parts.keys():
+            raise ValueError(f"the checkpoint holds {sorted(state)}, this run needs {sorted(self.parts)}")
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        return step
+
+    def is_due(self) -> bool:
+        return time.monotonic() >= self.due
+
+    def save(self, step: int) -> None:
+        """Write all parts; the next one waits twenty times as long as this one took."""
+        started = time.monotonic()
+        self.checkpoints.save(step, {name: part.state_dict() for name, part in self.parts.items()})
+        seconds = time.monotonic() - started
+        self.due = time.monotonic() + max(self.every_seconds, 20 * seconds if self.every_seconds else 0)
+
+
+class _Stop:
+    """Whether somebody asked to stop; asking twice stops at once."""
+
+    requested = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+@contextmanager
+def _stop_requests() -> Generator[_Stop]:
+    """Turn Ctrl-C and SIGTERM into a request; only the main thread can."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

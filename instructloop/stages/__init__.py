@@ -1,0 +1,1 @@
+"""The paper's pipeline in order: each stage reads its parents' run folders and writes its own."""

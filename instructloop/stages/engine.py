@@ -1,0 +1,124 @@
+"""Doing what can be done: steps one after the other, or several at once in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Generator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from threading import Thread
+from typing import Any
+
+from instructloop.console import Console
+from instructloop.stages.labels import Waiting
+from instructloop.stages.relay import Relay, Replay
+from instructloop.stages.round import Recipe, StepState, execute, plan, publish_policies, survey, wanted
+from instructloop.workspace import Workspace
+
+LoadRecipe = Callable[[Workspace], Recipe]
+"""A function at the top of a module: worker processes read the recipe from the workspace themselves."""
+
+
+def run(workspace: Workspace, load: LoadRecipe, console: Console, *, until: str | None = None) -> list[StepState]:
+    """Do everything that needs no people (up to the step `until`), then return where every step stands.
+
+    Steps whose parents are done run `recipe.workers` at a time, each with `recipe.threads` torch threads, so that
+    how many run at once changes no number. Ctrl-C reaches every worker, which stops at its next resumable point; the
+    error of one step is raised once the others at work have ended.
+    """
+    recipe = load(workspace)
+    names = wanted(recipe, until)
+    with _starter(workspace, recipe, load, console) as start:
+        _work_off(workspace, recipe, names, start, console)
+    publish_policies(workspace, recipe, survey(workspace, recipe)[1])
+    return plan(workspace, recipe)
+
+
+Start = Callable[[str], "Future[None]"]
+
+
+def _work_off(workspace: Workspace, recipe: Recipe, names: set[str], start: Start, console: Console) -> None:
+    """Start what is ready until nothing is and nothing works; steps that wait for people are left out."""
+    left = set[str]()  # waiting for people
+    at_work: dict[Future[None], tuple[str, ExitStack]] = {}
+    failure: BaseException | None = None
+    while True:
+        busy = {name for name, _ in at_work.values()}
+        states = plan(workspace, recipe) if failure is None else []
+        ready = [s.name for s in states if s.status in ("ready", "running") and s.name in names - left - busy]
+        for name in ready[: recipe.workers - len(at_work)]:
+            shown = ExitStack()
+            shown.enter_context(console.step(name))
+            at_work[start(name)] = (name, shown)
+        if not at_work:
+            break
+        for future in wait(at_work, return_when=FIRST_COMPLETED).done:
+            name, shown = at_work.pop(future)
+            try:
+                with shown:
+                    future.result()
+            except Waiting as waiting:
+                console.log(str(waiting))
+                left.add(name)
+            except BaseException as error:
+                failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+@contextmanager
+def _starter(workspace: Workspace, recipe: Recipe, load: LoadRecipe, console: Console) -> Generator[Start]:
+    """Yield a function that starts a step by name: here when the recipe wants one at a time, in a process otherwise."""
+    if recipe.workers == 1:
+        _use_threads(recipe.threads)
+        yield lambda name: _done_here(workspace, recipe, name, console)
+        return
+    context = multiprocessing.get_context("spawn")
+    events = context.Queue()
+    reader = Thread(target=_read, args=(events, Replay(console)), daemon=True)
+    reader.start()
+    os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
+    pool: Executor = ProcessPoolExecutor(
+        recipe.workers, mp_context=context, initializer=_prepare, initargs=(events, workspace, load, recipe.threads)
+    )
+    try:
+        with pool:
+            yield lambda name: pool.submit(_do, name)
+    finally:
+        events.put(None)
+        reader.join()
+
+
+def _done_here(workspace: Workspace, recipe: Recipe, name: str, console: Console) -> Future[None]:
+    future = Future[None]()
+    try:
+        execute(workspace, recipe, name, console)
+        future.set_result(None)
+    except BaseException as error:
+        future.set_exception(error)
+    return future
+
+
+def _read(events: Any, replay: Replay) -> None:
+    while (event := events.get()) is not None:
+        replay.show(event)
+
+
+_worker: dict[str, Any] = {}
+
+
+def _prepare(events: Any, workspace: Workspace, load: LoadRecipe, threads: int) -> None:
+    """Make a worker process ready: its own store and recipe, its share of the threads."""
+    _worker.update(workspace=workspace, recipe=load(workspace), events=events)
+    _use_threads(threads)
+
+
+def _do(name: str) -> None:
+    execute(_worker["workspace"], _worker["recipe"], name, Relay(_worker["events"], name))
+
+
+def _use_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)

@@ -1,0 +1,279 @@
+"""Figures of a report that are read off the runs themselves: accuracy, agreement, curves, drift, samples, lineage."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from instructloop.console import Console
+from instructloop.core.agreement import pairwise_agreement
+from instructloop.core.rankings import Interval, mean_interval
+from instructloop.core.records import Ranking
+from instructloop.evals.report_schema import estimate
+from instructloop.runs import Run
+from instructloop.stages.prompts_file import draw, read_prompts, read_rows
+
+CURVES = (
+    "loss/lm",
+    "loss/reward",
+    "accuracy",
+    "objective/scores",
+    "objective/kl",
+    "objective/entropy",
+    "loss/value",
+    "loss/ptx",
+    "completion/length",
+    "completion/eos_fraction",
+    "policy/clipfrac",
+)
+"""The metrics that a report draws, by run."""
+
+
+def of_runs(parents: Mapping[str, Run], current: Run) -> dict[str, Any]:
+    """Return what the report says of the loop itself: reward model, agreement, KL, curves, lineage, configuration."""
+    runs = ancestry(parents.values())
+    seconds = {run.id: run.manifest.seconds or 0.0 for run in runs.values()}
+    return {
+        "wall_seconds": _wall_seconds(runs.values(), current),
+        "reward_model": reward_model(parents),
+        "agreement": agreement(parents),
+        "kl": kl(parents),
+        "curves": curves(runs.values()),
+        "lineage": lineage_graph(parents, runs, seconds),
+        "config": {run.name: run.config for run in runs.values()},
+        "counts": counts(runs.values()),
+        "steps": [{"step": run.name, "run": run.id, "seconds": seconds[run.id]} for run in runs.values()],
+        "machine": {"machine": current.manifest.machine, "python": current.manifest.python}
+        | ({"torch": current.manifest.torch} if current.manifest.torch else {}),
+    }
+
+
+def ancestry(runs: Any) -> dict[str, Run]:
+    """Return all runs that `runs` descend from, themselves among them, by id, parents first."""
+    found: dict[str, Run] = {}
+
+    def visit(run: Run) -> None:
+        if run.id not in found:
+            for parent in run.parents.values():
+                visit(parent)
+            found[run.id] = run
+
+    for run in runs:
+        visit(run)
+    return found
+
+
+def _wall_seconds(runs: Any, current: Run) -> float:
+    """Return seconds from the first start of this round's runs until now, pauses between them included."""
+    now = datetime.now().astimezone()
+    return max((now - datetime.fromisoformat(run.manifest.started)).total_seconds() for run in [*runs, current])
+
+
+def reward_model(parents: Mapping[str, Run]) -> dict[str, Any]:
+    """Return the accuracies that stage 6 measured: the folds' pooled by inverse variance, and the final model's."""
+    folds = [run.summary for role, run in parents.items() if role.startswith("fold.")]
+    found: dict[str, Any] = {}
+    for name in ("accuracy_seen_labelers", "accuracy_unseen_labelers"):
+        if intervals := [fold[name] for fold in folds if fold.get(name)]:
+            found[name] = _mean_of(intervals)
+    final = parents["reward"].summary if "reward" in parents else {}
+    if final.get("accuracy_heldout"):
+        found["accuracy_heldout"] = final["accuracy_heldout"]
+    if final.get("accuracy_by_source"):
+        found["by_source"] = final["accuracy_by_source"]
+    if final.get("baselines"):
+        found["baselines"] = final["baselines"]
+    return found
+
+
+def _mean_of(intervals: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean of folds, each weighing the same, with a t interval over the folds (paper 4.1)."""
+    mean = mean_interval([one["value"] for one in intervals], range(len(intervals)), bounds=(0.0, 1.0))
+    pooled = Interval(
+        mean.value, mean.low, mean.high, sum(i["n"] for i in intervals), sum(i["n_clusters"] for i in intervals)
+    )
+    return estimate(pooled)
+
+
+def agreement(parents: Mapping[str, Run]) -> dict[str, Any]:
+    """Return pairwise agreement by cohort, pairs that either labeler tied left out, where labelers shared tasks."""
+    found: dict[str, Any] = {}
+    for role, cohort in (("rankings", "train"), ("eval_rankings", "heldout")):
+        if role in parents:
+            rankings = [
+                Ranking(row["prompt_id"], row["labeler"], tuple(map(tuple, row["tiers"])))
+                for row in read_rows(parents[role].file("rankings.jsonl"))
+            ]
+            shared = defaultdict[str, set[str]](set)
+            for ranking in rankings:
+                shared[ranking.prompt_id].add(ranking.labeler)
+            if any(len(labelers) > 1 for labelers in shared.values()):
+                found[cohort] = estimate(pairwise_agreement(rankings, ties="drop"))
+    return found
+
+
+def kl(parents: Mapping[str, Run]) -> dict[str, Any]:
+    """Return KL(policy || reference) in nats per completion by iteration for every PPO run among the parents."""
+    found: dict[str, Any] = {}
+    for role, run in parents.items():
+        if role.startswith("policy.") and run.stage == "s7_ppo":
+            curve = [(row["step"], row["objective/kl"]) for row in run.metrics() if "objective/kl" in row]
+            found[role.removeprefix("policy.")] = {"final": curve[-1][1], "curve": curve}
+    return found
+
+
+def curves(runs: Any) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Return metric -> run name -> (step, value) of the metrics that a report draws."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for run in runs:
+        rows = run.metrics()
+        for metric in CURVES:
+            if points := [(row["step"], row[metric]) for row in rows if row.get(metric) is not None]:
+                found.setdefault(metric, {})[run.name] = points
+    return found
+
+
+def counts(runs: Any) -> dict[str, int]:
+    """Return what the stages counted: every whole number of their summaries, under the step's name."""
+    return {
+        f"{run.name}: {key.replace('_', ' ')}": value
+        for run in runs
+        for key, value in run.summary.items()
+        if isinstance(value, int) and not isinstance(value, bool)
+    }
+
+
+def lineage_graph(parents: Mapping[str, Run], runs: Mapping[str, Run], seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Return the ancestry as a graph for the report."""
+    policies = {role.removeprefix("policy."): run.id for role, run in parents.items() if role.startswith("policy.")}
+    return {
+        "roots": policies,
+        "runs": {
+            identity: {
+                "name": run.name,
+                "stage": run.stage,
+                "round": run.round,
+                "parents": {role: parent.id for role, parent in run.parents.items()},
+                "inputs": run.inputs,
+                "outputs": run.outputs,
+                "seconds": seconds[identity],
+            }
+            for identity, run in runs.items()
+        },
+    }
+
+
+def samples(
+    rows: Sequence[Mapping[str, Any]],
+    parents: Mapping[str, Run],
+    gold: Callable[[str, str], float] | None,
+    *,
+    number: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Return prompts with every policy's completion, drawn by seed, one category after the other."""
+    from instructloop.models.scalar import Scorer
+
+    by_prompt = defaultdict[str, list[Mapping[str, Any]]](list)
+    for row in rows:
+        by_prompt[row["prompt_id"]].append(row)
+    chosen = [by_prompt[prompt] for prompt in _spread(by_prompt, number, seed)]
+    pairs = [(group[0]["prompt"], one["text"]) for group in chosen for one in group[0]["completions"]]
+    scores = iter(Scorer.load(parents["reward"].file("model")).scores(pairs))
+    return [
+        {
+            "prompt_id": group[0]["prompt_id"],
+            "prompt": group[0]["prompt"],
+            "category": group[0].get("category"),
+            "completions": [
+                {
+                    "policy": one["policy"],
+                    "text": one["text"],
+                    "finished": one.get("finished", True),
+                    "score": next(scores),
+                    "gold": gold(group[0]["prompt"], one["text"]) if gold else None,
+                    **_answers(group, one["id"]),
+                }
+                for one in group[0]["completions"]
+            ],
+        }
+        for group in chosen
+    ]
+
+
+def _spread(by_prompt: Mapping[str, Sequence[Mapping[str, Any]]], number: int, seed: int) -> list[str]:
+    """Return prompt ids drawn by seed, taking one of each category in turn."""
+    by_category = defaultdict[str, list[str]](list)
+    for prompt in sorted(by_prompt):
+        by_category[by_prompt[prompt][0].get("category") or ""].append(prompt)
+    for category, prompts in by_category.items():
+        random.Random(f"{seed}/{category}").shuffle(prompts)
+    turns = [prompts[i : i + 1] for i in range(len(by_prompt)) for _, prompts in sorted(by_category.items())]
+    return [prompt for turn in turns for prompt in turn][:number]
+
+
+def _answers(group: Sequence[Mapping[str, Any]], completion: str) -> dict[str, Any]:
+    """Return the mean rating of one completion, and the flags that most of its labelers set."""
+    ratings = [row["ratings"][completion] for row in group if row["ratings"].get(completion) is not None]
+    votes = defaultdict[str, list[bool]](list)
+    for row in group:
+        for flag, answer in row["flags"].get(completion, {}).items():
+            if answer is not None:
+                votes[flag].append(answer)
+    return {
+        "rating": sum(ratings) / len(ratings) if ratings else None,
+        "flags": sorted(flag for flag, answers in votes.items() if sum(answers) * 2 > len(answers)),
+    }
+
+
+def drift(
+    run: Run,
+    parents: Mapping[str, Run],
+    gold: Callable[[str, str], float] | None,
+    *,
+    number: int,
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+    console: Console,
+) -> list[dict[str, Any]]:
+    """Return proxy and gold score, on validation prompts, and the KL of every snapshot of a PPO run."""
+    from instructloop.models.sampler import Policy
+    from instructloop.models.scalar import Scorer
+
+    scorer = Scorer.load(parents["reward"].file("model"))
+    every = read_prompts(parents["prompts"])
+    sources = sorted({prompt.source for prompt in every})
+    prompts = draw(every, number, split="valid", sources=sources, seed=seed, what="drift")
+    kl_at = {row["step"]: row["objective/kl"] for row in run.metrics() if "objective/kl" in row}
+    found: list[dict[str, Any]] = []
+    folders = sorted(run.path.glob("snapshots/*"))
+    with console.track(len(folders), f"drift of {run.name}", unit="snapshots") as progress:
+        for folder in folders:
+            written = Policy.load(folder, name=run.name).generate(
+                [p.text for p in prompts], max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+            )
+            texts = [(p.text, one.text) for p, one in zip(prompts, written, strict=True)]
+            iteration = int(folder.name)
+            found.append(
+                {
+                    "iteration": iteration,
+                    "kl": kl_at[iteration],
+                    "proxy": sum(scorer.scores(texts)) / len(texts),
+                    **_gold_bounds(texts, gold, [p.id for p in prompts]),
+                }
+            )
+            progress.advance(1)
+    return found
+
+
+def _gold_bounds(
+    texts: Sequence[tuple[str, str]], gold: Callable[[str, str], float] | None, prompts: Sequence[str]
+) -> dict[str, float | None]:
+    if gold is None:
+        return {}
+    interval = estimate(mean_interval([gold(prompt, text) for prompt, text in texts], prompts))
+    return {"gold": interval["value"], "gold_low": interval["low"], "gold_high": interval["high"]}

@@ -1,0 +1,70 @@
+"""What the stages of people share: tasks are opened, people work, then the answers are frozen into a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from instructloop.console import Console
+from instructloop.runs import Run
+from instructloop.store.freeze import Frozen
+from instructloop.store.rows import Progress
+from instructloop.workspace import Workspace
+
+People = Callable[[Workspace, str], None]
+"""Whoever works a set of tasks at once: simulated labelers, or labels that were made elsewhere."""
+
+
+class Waiting(Exception):
+    """The step cannot go on until people have done their part; `progress` says how far they are."""
+
+    def __init__(self, step: str, progress: Progress):
+        self.step, self.progress = step, progress
+        super().__init__(f"{step} waits for people: {progress.num_submitted} of {progress.num_judgements_wanted}")
+
+    def __reduce__(self) -> tuple[type[Waiting], tuple[str, Progress]]:
+        return Waiting, (self.step, self.progress)  # it crosses from a worker process to the main one
+
+
+def task_set(round: int, name: str, parents: Mapping[str, Run]) -> str:
+    """Return the name of the tasks a step opens: other prompts or completions, other tasks."""
+    return "-".join([f"r{round:02d}", name, *(run.id.rsplit("-", 1)[-1] for run in parents.values())])
+
+
+def freeze_when_done(
+    config: BaseModel,
+    *,
+    workspace: Workspace,
+    stage: str,
+    name: str,
+    round: int,
+    parents: Mapping[str, Run],
+    freeze: Callable[[str, Path], Frozen],
+    file: str,
+    console: Console,
+    people: People | None,
+) -> Run:
+    """Freeze the answers of the step's tasks into a run whose id depends on every one of them; Waiting if some lack."""
+    tasks = task_set(round, name, parents)
+    if people is not None:
+        people(workspace, tasks)
+    progress = workspace.store.progress(tasks)
+    if progress.num_remaining:
+        raise Waiting(name, progress)
+    frozen = freeze(tasks, workspace.cache / f"{tasks}.jsonl")
+    run = Run.start(
+        workspace.runs,
+        stage,
+        name=name,
+        round=round,
+        config=config.model_dump(mode="json"),
+        parents=parents,
+        inputs={"labels": frozen.sha256},
+    )
+    frozen.path.replace(run.file(file))
+    dropped = "".join(f", {count} {reason}" for reason, count in sorted(frozen.dropped.items()))
+    console.log(f"{name}: froze {frozen.num_rows} rows of {len(progress.labelers)} labelers{dropped}")
+    run.finish(file, summary={"rows": frozen.num_rows, "labelers": len(progress.labelers), "dropped": frozen.dropped})
+    return run

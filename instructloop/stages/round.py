@@ -1,0 +1,193 @@
+"""One round of the loop: which step needs which, what is done, what waits for people, and doing what can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from instructloop.console import Console
+from instructloop.runs import Run, publish
+from instructloop.stages.labels import Waiting, task_set
+from instructloop.workspace import Workspace
+
+Status = Literal["done", "running", "waiting", "ready", "blocked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stage under a name, with its configuration and where its parents come from; `hooks` are what is no number."""
+
+    name: str
+    run: Callable[..., Run]
+    stage: str
+    config: BaseModel
+    parents: Mapping[str, str] = field(default_factory=dict[str, str])  # role -> name of an earlier step
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])  # what comes from outside: name -> sha256
+    hooks: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    by_people: bool = False  # frozen labels are an input too, known only once they are frozen
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a recipe resolves to: the steps, the names under which policies are published, and how many run at once."""
+
+    name: str
+    steps: tuple[Step, ...]
+    published: Mapping[str, str] = field(default_factory=dict[str, str])  # policy name -> the step that makes it
+    workers: int = 1  # steps at a time
+    threads: int = 2  # torch threads of each
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """Where one step stands; `detail` is a sentence for people, `needs` the steps it waits for."""
+
+    name: str
+    stage: str
+    status: Status
+    run_id: str | None
+    detail: str
+    needs: tuple[str, ...] = ()
+
+
+def ordered(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Return the steps as given; ValueError when a name stands twice or a parent is made by no earlier step."""
+    known: dict[str, Step] = {}
+    for step in steps:
+        if step.name in known:
+            raise ValueError(f"step {step.name} stands twice in the recipe")
+        missing = [f"{role} = {parent}" for role, parent in step.parents.items() if parent not in known]
+        if missing:
+            raise ValueError(f"step {step.name} needs {', '.join(missing)}, which no earlier step makes")
+        known[step.name] = step
+    return tuple(known.values())
+
+
+def survey(workspace: Workspace, recipe: Recipe) -> tuple[list[StepState], dict[str, Run]]:
+    """Return where every step stands and the finished runs by step name; starts nothing."""
+    states: list[StepState] = []
+    done: dict[str, Run] = {}
+    for step in ordered(recipe.steps):
+        needs = tuple(dict.fromkeys(parent for parent in step.parents.values() if parent not in done))
+        if needs:
+            states.append(StepState(step.name, step.stage, "blocked", None, f"after {', '.join(needs)}", needs))
+            continue
+        parents = {role: done[parent] for role, parent in step.parents.items()}
+        run = _find(workspace, step, parents)
+        states.append(_state(workspace, step, parents, run))
+        if run is not None and run.is_done:
+            done[step.name] = run
+    return states, done
+
+
+def plan(workspace: Workspace, recipe: Recipe) -> list[StepState]:
+    """Return where every step stands, in order; starts nothing."""
+    return survey(workspace, recipe)[0]
+
+
+def execute(workspace: Workspace, recipe: Recipe, name: str, console: Console) -> Run:
+    """Do one step now; ValueError names the steps that must come first, Waiting says what people still owe."""
+    step = next((step for step in recipe.steps if step.name == name), None)
+    if step is None:
+        raise ValueError(f"recipe {recipe.name} has no step {name}: it has {', '.join(s.name for s in recipe.steps)}")
+    _, done = survey(workspace, recipe)
+    missing = dict.fromkeys(parent for parent in step.parents.values() if parent not in done)
+    if missing:
+        raise ValueError(f"{name} needs {', '.join(missing)} first: instructloop run --until {name} does them all")
+    parents = {role: done[parent] for role, parent in step.parents.items()}
+    found = _find(workspace, step, parents)
+    if found is not None and found.is_done:
+        return found
+    return step.run(
+        step.config,
+        workspace=workspace,
+        name=name,
+        round=workspace.round,
+        parents=parents,
+        console=console,
+        **step.hooks,
+    )
+
+
+def publish_policies(workspace: Workspace, recipe: Recipe, done: Mapping[str, Run]) -> None:
+    """Publish every policy that is made under its name, so that `lineage NAME` and the next round find it."""
+    for name, step in recipe.published.items():
+        if step in done:
+            publish(workspace.runs, name, done[step])
+
+
+def wanted(recipe: Recipe, until: str | None) -> set[str]:
+    """Return the names of the steps that lead to `until`, itself among them; all steps for None."""
+    by_name = {step.name: step for step in recipe.steps}
+    if until is None:
+        return set(by_name)
+    if until not in by_name:
+        raise ValueError(f"recipe {recipe.name} has no step {until}: it has {', '.join(by_name)}")
+    found, open_ends = set[str](), [until]
+    while open_ends:
+        name = open_ends.pop()
+        if name not in found:
+            found.add(name)
+            open_ends.extend(by_name[name].parents.values())
+    return found
+
+
+def _find(workspace: Workspace, step: Step, parents: Mapping[str, Run]) -> Run | None:
+    """Return the step's run of this round whose inputs are what it would start from, finished or not."""
+    config = step.config.model_dump(mode="json")
+    if step.by_people:
+        return _last_frozen(workspace, step, parents, config)
+    identity = Run.identify(
+        step.stage, name=step.name, round=workspace.round, config=config, parents=parents, inputs=step.inputs
+    )
+    return Run.get(workspace.runs, identity)
+
+
+def _last_frozen(workspace: Workspace, step: Step, parents: Mapping[str, Run], config: Mapping[str, Any]) -> Run | None:
+    """Return the newest frozen run of the step: labels that came after the freeze wait for the next one."""
+    frozen = [
+        run
+        for run in Run.all(workspace.runs)
+        if run.is_done
+        and (run.stage, run.name, run.round) == (step.stage, step.name, workspace.round)
+        and run.config == config
+        and {role: parent.id for role, parent in run.parents.items()} == {r: p.id for r, p in parents.items()}
+    ]
+    return max(frozen, key=lambda run: run.manifest.finished or "", default=None)
+
+
+def _state(workspace: Workspace, step: Step, parents: Mapping[str, Run], run: Run | None) -> StepState:
+    if run is not None and run.is_done:
+        return StepState(step.name, step.stage, "done", run.id, "")
+    if run is not None:
+        return StepState(step.name, step.stage, "running", run.id, "stopped half-way or running now; `run` goes on")
+    if step.by_people and "people" not in step.hooks:
+        return _people_state(workspace, step, parents)
+    return StepState(step.name, step.stage, "ready", None, "can run now")
+
+
+def _people_state(workspace: Workspace, step: Step, parents: Mapping[str, Run]) -> StepState:
+    progress = workspace.store.progress(task_set(workspace.round, step.name, parents))
+    if progress.num_tasks == 0:
+        return StepState(step.name, step.stage, "ready", None, "tasks are not open yet")
+    done, all_ = progress.num_submitted, progress.num_judgements_wanted
+    if not progress.num_remaining:
+        return StepState(step.name, step.stage, "ready", None, f"{done} judgements are in: can be frozen")
+    return StepState(step.name, step.stage, "waiting", None, f"{done} of {all_} judgements are in")
+
+
+__all__ = [
+    "Recipe",
+    "Step",
+    "StepState",
+    "Waiting",
+    "execute",
+    "ordered",
+    "plan",
+    "publish_policies",
+    "survey",
+    "wanted",
+]

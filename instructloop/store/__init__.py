@@ -1,0 +1,33 @@
+"""The only SQL of the project: what people were asked, what they answered, and how it is frozen for training."""
+
+from instructloop.store.freeze import Frozen, freeze_demonstrations, freeze_rankings
+from instructloop.store.rows import (
+    Assignment,
+    ComparisonForm,
+    DemonstrationRow,
+    Imported,
+    ImportedDemonstration,
+    ImportedRanking,
+    Labeler,
+    Progress,
+    RankingRow,
+    TaskItem,
+)
+from instructloop.store.store import Store
+
+__all__ = [
+    "Assignment",
+    "ComparisonForm",
+    "DemonstrationRow",
+    "Frozen",
+    "Imported",
+    "ImportedDemonstration",
+    "ImportedRanking",
+    "Labeler",
+    "Progress",
+    "RankingRow",
+    "Store",
+    "TaskItem",
+    "freeze_demonstrations",
+    "freeze_rankings",
+]

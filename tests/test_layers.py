@@ -12,6 +12,8 @@ import instructloop
 PACKAGE = Path(instructloop.__file__).parent
 LAYERS = {
     "core": 0,
+    "files": 0,
+    "manifest": 0.5,
     "store": 1,
     "models": 1,
     "runs": 1,

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from instructloop.core.records import Category
+from instructloop.microworld import lexicon
 
+NUMBER = {word: number for number, word in enumerate(("one", *lexicon.NUMBERS), start=1)}
 ConstraintKind = Literal["max_words", "sentences", "avoid", "please", "end_with", "start_with"]
 
 
@@ -41,6 +43,11 @@ class Spec:
     events: tuple[Event, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     accepted: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """How many things a list or a description was asked to have; 1 where no number was named."""
+        return NUMBER.get(self.items[0], 1) if self.items else 1
 
     @property
     def is_closed_domain(self) -> bool:

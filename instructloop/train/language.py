@@ -15,7 +15,7 @@ from instructloop.core.masked import Sum
 from instructloop.models.lm import completion_logprobs
 from instructloop.runs import Run
 from instructloop.train.loop import Counts, FitConfig, Metrics, Task, fit
-from instructloop.train.streams import Stream, TextOnly, Windows
+from instructloop.train.streams import Stream, TextOnly, Windows, derived_seed, permutation
 from instructloop.train.trim import micro_batches
 
 Parts = tuple[LMBatch, ...]
@@ -23,10 +23,9 @@ Parts = tuple[LMBatch, ...]
 
 def lm_task(model: nn.Module, batches: Stream[Parts], *, micro_batch_rows: int | None) -> Task[Parts]:
     """Return the task of predicting every target token of every part of a batch, each token weighing the same."""
-    device = next(model.parameters()).device
 
     def loss(model: nn.Module, parts: Parts, counts: Counts) -> tuple[Tensor, Metrics]:
-        total = sum((batch_loss(model, to_device(part, device)) for part in parts), Sum(0.0, 0.0))
+        total = sum((batch_loss(model, part) for part in parts), Sum(0.0, 0.0))
         return torch.as_tensor(total.total) / counts["tokens"], {"loss/lm": total.detach()}
 
     return Task(
@@ -40,7 +39,8 @@ def lm_task(model: nn.Module, batches: Stream[Parts], *, micro_batch_rows: int |
 
 
 def batch_loss(model: nn.Module, batch: LMBatch) -> Sum:
-    """Return the summed negative log-likelihood of a batch's target tokens, in nats."""
+    """Return the summed negative log-likelihood of a batch's target tokens, in nats, wherever the batch lies."""
+    batch = to_device(batch, next(model.parameters()).device)
     logprobs_BC = completion_logprobs(
         model, batch.tokens_BT, batch.attention_BT, batch.mask_BC.shape[1], temperature=1.0
     )
@@ -113,3 +113,16 @@ def pack(documents: Iterable[str], encode: Callable[[str], Sequence[int]]) -> Te
     for document in documents:
         ids.extend(encode(document))
     return torch.tensor(ids, dtype=torch.int32)
+
+
+def windows_of(
+    documents: Sequence[str], encode: Callable[[str], Sequence[int]], *, length: int, num_windows: int, seed: int
+) -> Windows:
+    """Return windows over as many documents, drawn by seed, as `num_windows` windows take; over all if that is less."""
+    needed = (num_windows + 2) * (length - 1) + 1
+    ids: list[int] = []
+    for index in permutation(len(documents), derived_seed(seed, "documents")):
+        ids.extend(encode(documents[index]))
+        if len(ids) >= needed:
+            break
+    return Windows(torch.tensor(ids, dtype=torch.int32), length, seed=seed)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from instructloop.core.prompts import normalise
 from instructloop.core.records import Prompt
 from instructloop.store.rows import ImportedDemonstration, ImportedRanking
 
@@ -114,7 +115,7 @@ def _implicit_prompt(texts: Sequence[str], where: str) -> tuple[str, list[str]]:
 
 def _prompt(text: str, row: Mapping[str, Any], origin: str) -> Prompt:
     """Return the prompt; where the data name no user, each prompt is a user of its own."""
-    return Prompt.make(text, source=origin, user=str(row.get("user") or f"{origin}/{row.get('id') or text}"))
+    return Prompt.make(normalise(text), source=origin, user=str(row.get("user") or f"{origin}/{row.get('id') or text}"))
 
 
 def _require(row: Mapping[str, Any], fields: Sequence[str], where: str) -> None:

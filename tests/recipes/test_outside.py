@@ -56,6 +56,13 @@ def test_an_implicit_prompt_is_split_off_at_the_last_turn(tmp_path: Path):
     assert one.prompt.text == shared.strip()
 
 
+def test_a_prompt_has_the_id_that_stage_1_gives_it(tmp_path: Path):
+    [one] = outside.demonstrations(
+        write(tmp_path / "d.jsonl", {"prompt": "a \r\nb", "completion": "c"}), origin="import:d"
+    )
+    assert one.prompt.text == "a\nb"
+
+
 def test_turns_become_a_transcript(tmp_path: Path):
     turns = [{"role": "prompter", "text": "a"}, {"role": "assistant", "text": "b"}, {"role": "prompter", "text": "c"}]
     assert outside.text_of(turns, "f:1") == "Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -90,8 +91,7 @@ def completion_logprobs(
 ) -> Float[Tensor, "B C"]:
     """Return log p(token) in nats, float32, of the last `completion_length` tokens given all before, at `temperature`.
 
-    The only place of the shift by one and of the temperature (sampling has its own copy of neither). Positions off the
-    completion mask hold numbers without meaning.
+    The only place of the shift by one and of the temperature. Off the completion mask the numbers mean nothing.
     """
     logits_BCV = _completion_logits(model, tokens_BT, attention_BT, completion_length, temperature)
     return _gather_logprobs(logits_BCV, tokens_BT[:, -completion_length:])
@@ -135,8 +135,13 @@ def _gather_logprobs(logits_BCV: Tensor, tokens_BC: Tensor) -> Tensor:
 
 def accepted(model: nn.Module, **arguments: object) -> dict[str, object]:
     """Return those arguments that the model's forward names: not every architecture has positions or a logits slice."""
-    names = inspect.signature(model.forward).parameters
+    names = _forward_names(type(model))
     return {name: value for name, value in arguments.items() if name in names}
+
+
+@lru_cache
+def _forward_names(model_class: type[nn.Module]) -> frozenset[str]:
+    return frozenset(inspect.signature(model_class.forward).parameters)
 
 
 def disable_dropout(model: nn.Module) -> None:

@@ -23,8 +23,8 @@ from instructloop.models.text import Text, length_sorted_batches
 class ScalarModel(nn.Module):
     """A transformer with a linear head to one number; `model` is transformers' sequence-classification class.
 
-    `bias` is the head's bias, which that class lacks: `save` folds it into the final layer norm's bias, or, where the final
-    norm is an RMSNorm, writes it beside as `config.score_bias` (docs/decisions/0002-reward-bias.md).
+    `bias` is the head's bias, which that class lacks: `save` folds it into the final layer norm's bias or,
+    where the final norm is an RMSNorm, writes it beside as `config.score_bias` (docs/decisions/0002-reward-bias.md).
     """
 
     def __init__(self, model: PreTrainedModel, bias: float = 0.0):
@@ -173,6 +173,11 @@ class Scorer:
 
     def __init__(self, model: ScalarModel, text: Text, *, batch_tokens: int = 8192):
         self.model, self.text, self.batch_tokens = model, text, batch_tokens
+
+    @staticmethod
+    def load(path: str | Path) -> Scorer:
+        """Load a scorer from a reward model's folder."""
+        return Scorer(*ScalarModel.load(path))
 
     def scores(self, pairs: Sequence[tuple[str, str]], *, finished: Sequence[bool] | None = None) -> list[float]:
         """Return the score of each (prompt, completion). Not `finished`: cut off by its budget, it gets no EOS.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -64,6 +65,16 @@ class Text:
     def document_ids(self, text: str, *, close: bool = True) -> list[int]:
         """Return the ids of raw text (pretraining, scoring by likelihood): BOS where it is used, no template, EOS."""
         return [*([] if self.bos_id is None else [self.bos_id]), *self.completion_ids(text, close=close)]
+
+    def context_ids(self, text: str) -> list[int]:
+        """Return the ids of raw text to be continued; empty text is the end of another document (EOS, or BOS)."""
+        return self.document_ids(text, close=False) or [self.eos_id]
+
+    @cached_property
+    def newline_ids(self) -> tuple[int, ...]:
+        """Every id whose text holds a newline."""
+        texts = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
+        return tuple(token for token, text in enumerate(texts) if "\n" in text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of sampled ids up to the first stop id; special tokens are left out."""

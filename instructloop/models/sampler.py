@@ -1,0 +1,226 @@
+"""Rollouts: completions sampled for many prompts, one random stream per row; and Policy, which does so with text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from instructloop.models.decode import Decoded, Sampling, decode, rows_that_fit
+from instructloop.models.lm import completion_logprobs, context_length, load_lm
+from instructloop.models.text import Text, length_sorted_batches
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Sampled completions in the order of their prompts: prompts padded left, completions right, C the longest."""
+
+    tokens_BT: Int[Tensor, "B T"]
+    attention_BT: Bool[Tensor, "B T"]
+    mask_BC: Bool[Tensor, "B C"]  # the sampled tokens, the closing stop id among them
+    logprobs_BC: Float[Tensor, "B C"]  # in nats, at the sampling temperature, before top-p and top-k; 0 off the mask
+    finished_B: Bool[Tensor, " B"]  # ended by a stop id, not by the budget
+
+    def completions(self) -> list[list[int]]:
+        """Return the sampled ids of each row."""
+        tokens_BC = self.tokens_BT[:, -self.mask_BC.shape[1] :].tolist()
+        lengths_B = self.mask_BC.sum(1).tolist()
+        return [row[:length] for row, length in zip(tokens_BC, lengths_B, strict=True)]
+
+
+def row_seeds(seed: int, names: Iterable[str]) -> list[int]:
+    """Return one seed per name, from `seed` and the name alone: a prompt's stream does not depend on its place."""
+    return [int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") for name in names]
+
+
+def sample(
+    model: PreTrainedModel,
+    text: Text,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seeds: Sequence[int],
+    top_p: float = 1.0,
+    top_k: int = 0,
+    stop_ids: Sequence[int] | None = None,
+    batch_rows: int | None = None,
+    on_rows: Callable[[int], None] | None = None,
+) -> Samples:
+    """Return one completion per prompt (ids), row b drawn with the random stream of `seeds[b]`.
+
+    Step t of a row takes the token where the cumulative distribution passes the t-th uniform number of the row's
+    stream: a completion depends on its prompt and seed, not on its batch, up to rounding of the logits. `stop_ids`
+    replace the text's own. Prompts of like length share a batch; `on_rows` hears how many rows each batch had.
+    """
+    stops = text.stop_ids if stop_ids is None else tuple(stop_ids)
+    sampling = Sampling(max_new_tokens, temperature, top_p, top_k, stops)
+    if len(seeds) != len(prompts):
+        raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
+    if not prompts or not all(prompts):
+        raise ValueError("there must be prompts, each of at least one token")
+    longest = max(len(prompt) for prompt in prompts) + max_new_tokens
+    limit = context_length(model)
+    if limit is not None and longest > limit:
+        raise ValueError(f"prompt and max_new_tokens make {longest} tokens; the model's context is {limit}")
+    order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
+    size = batch_rows or rows_that_fit(model, longest)
+    was_training = model.training
+    model.eval()
+    done: dict[int, Decoded] = {}
+    try:
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            tokens_BP, attention_BP = text.pad_left([prompts[row] for row in rows])
+            uniform_BC = _uniforms([seeds[row] for row in rows], sampling)
+            done.update(zip(rows, decode(model, tokens_BP, attention_BP, uniform_BC, sampling), strict=True))
+            if on_rows is not None:
+                on_rows(len(rows))
+    finally:
+        model.train(was_training)
+    return _samples(text, prompts, [done[row] for row in range(len(prompts))], model.device)
+
+
+def _samples(
+    text: Text,
+    prompts: Sequence[Sequence[int]],
+    done: Sequence[Decoded],
+    device: torch.device,
+) -> Samples:
+    tokens_BT, attention_BT, mask_BC = text.pad_left_right(prompts, [tokens for tokens, _, _ in done])
+    logprobs_BC = torch.zeros(mask_BC.shape)
+    logprobs_BC[mask_BC] = torch.tensor([value for _, logprobs, _ in done for value in logprobs])
+    finished_B = torch.tensor([finished for _, _, finished in done])
+    return Samples(*(t.to(device) for t in (tokens_BT, attention_BT, mask_BC, logprobs_BC, finished_B)))
+
+
+def _uniforms(seeds: Sequence[int], sampling: Sampling) -> Float[Tensor, "B C"]:
+    """Return uniform numbers in [0, 1), row b from `seeds[b]`; a longer budget begins with the same numbers."""
+    if sampling.temperature == 0:
+        return torch.zeros(len(seeds), sampling.max_new_tokens)
+    streams = [np.random.Generator(np.random.Philox(key=seed)) for seed in seeds]
+    return torch.from_numpy(np.stack([s.random(sampling.max_new_tokens, dtype=np.float32) for s in streams]))
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One completion as text; `finished` False means that the token budget ran out."""
+
+    text: str
+    finished: bool
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model under a name that answers prompts; `prefix` (few-shot examples) stands before each of them.
+
+    `raw` True: prompts are continued as bare text, without chat template.
+    """
+
+    name: str
+    model: PreTrainedModel
+    text: Text
+    prefix: str = ""
+    raw: bool = False
+
+    @staticmethod
+    def load(path: str | Path, *, name: str, prefix: str = "", raw: bool = False) -> Policy:
+        """Load a policy from a Hugging Face folder."""
+        model, text = load_lm(path)
+        return Policy(name, model, text, prefix, raw)
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        stop_newline: bool = False,
+        on_rows: Callable[[int], None] | None = None,
+    ) -> list[Generation]:
+        """Return one completion per prompt. The n-th copy of a prompt has a random stream of its own, from `seed`.
+
+        `stop_newline` cuts each text at its first newline (paper D). Prompts over the context lose text at their start.
+        """
+        limit = context_length(self.model)
+        room = None if limit is None else limit - max_new_tokens
+        if not prompts:
+            return []
+        samples = sample(
+            self.model,
+            self.text,
+            [self._prompt_ids(prompt, room) for prompt in prompts],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seeds=row_seeds(seed, _numbered(prompts)),
+            stop_ids=(*self.text.stop_ids, *self.text.newline_ids) if stop_newline else None,
+            on_rows=on_rows,
+        )
+        rows = zip(samples.completions(), samples.finished_B.tolist(), strict=True)
+        found = [Generation(self.text.decode(ids), finished, len(ids)) for ids, finished in rows]
+        return [replace(one, text=one.text.split("\n")[0]) for one in found] if stop_newline else found
+
+    def logprobs(
+        self, pairs: Sequence[tuple[str, str]], *, raw: bool = True, batch_tokens: int = 8192
+    ) -> list[tuple[float, int]]:
+        """Return, per (context, continuation), the continuation's total log-probability in nats and its tokens.
+
+        `raw`: bare text without template, prefix or EOS, an empty context being the end of another document. Else a
+        prompt and its completion, closed by EOS. An empty continuation has (0, 0).
+        """
+        rows = [self._pair_ids(*pair, raw=raw) for pair in pairs]
+        found = [(0.0, 0)] * len(rows)
+        lengths = [len(context) + len(continuation) for context, continuation in rows]
+        for index in length_sorted_batches(lengths, max_tokens=batch_tokens):
+            tokens_BT, attention_BT, mask_BC = (
+                t.to(self.model.device)
+                for t in self.text.pad_left_right([rows[i][0] for i in index], [rows[i][1] for i in index])
+            )
+            if not mask_BC.any():
+                continue
+            with torch.inference_mode():
+                logprobs_BC = completion_logprobs(
+                    self.model, tokens_BT, attention_BT, mask_BC.shape[1], temperature=1.0
+                )
+            total_B = torch.where(mask_BC, logprobs_BC.double(), 0).sum(1)
+            for i, total, number in zip(index, total_B.tolist(), mask_BC.sum(1).tolist(), strict=True):
+                found[i] = (total, number)
+        return found
+
+    def _prompt_ids(self, prompt: str, room: int | None) -> list[int]:
+        if self.raw:
+            ids = self.text.context_ids(self.prefix + prompt)
+            return ids if room is None else ids[-room:]
+        return self.text.prompt_ids(self.prefix + prompt, max_tokens=room)
+
+    def _pair_ids(self, context: str, continuation: str, *, raw: bool) -> tuple[list[int], list[int]]:
+        """Return both as ids; what the context has too much for the model is cut off at its start."""
+        limit = context_length(self.model)
+        continuation_ids = self.text.completion_ids(continuation, close=not raw)
+        room = None if limit is None else limit - len(continuation_ids)
+        if room is not None and room < 1:
+            raise ValueError(f"a continuation of {len(continuation_ids)} tokens does not fit a context of {limit}")
+        if not raw:
+            return self._prompt_ids(context, room), continuation_ids
+        context_ids = self.text.context_ids(context)
+        return context_ids if room is None else context_ids[-room:], continuation_ids
+
+
+def _numbered(prompts: Sequence[str]) -> list[str]:
+    """Return each prompt with how many of its equals stand before it."""
+    seen: Counter[str] = Counter()
+    names = []
+    for prompt in prompts:
+        names.append(f"{seen[prompt]}/{prompt}")
+        seen[prompt] += 1
+    return names

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_SECONDS = 30
@@ -53,7 +54,10 @@ def open_database(url_or_path: str | Path) -> Database:
 def database_url(url_or_path: str | Path) -> URL:
     """Return the URL of a path or of a URL given as text; an SQLite file's folder must exist."""
     given = str(url_or_path)
-    url = make_url(given) if "://" in given else URL.create("sqlite", database=given)
+    try:
+        url = make_url(given) if "://" in given else URL.create("sqlite", database=given)
+    except ArgumentError as error:
+        raise ValueError("store: the database URL must read like postgresql://user:password@host/name") from error
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise ValueError(f"store {url.render_as_string()}: the database must be sqlite or postgresql")
     if url.get_backend_name() == "sqlite":
@@ -112,7 +116,7 @@ def migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     script = ScriptDirectory.from_config(config)
-    with migrating(engine) as connection:
+    with engine.execution_options(writes=False).connect() as connection:
         current = current_revision(connection)
         if current == script.get_current_head():
             return
@@ -120,6 +124,7 @@ def migrate(engine: Engine) -> None:
             raise ValueError(
                 f"store {engine.url.database} has schema {current}, written by a newer version of instructloop"
             )
+    with migrating(engine) as connection:  # another process may have migrated meanwhile: then this finds nothing to do
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

@@ -122,7 +122,7 @@ def head(prompt: Prompt) -> dict[str, Any]:
 def write_lines(path: Path, lines: Iterator[bytes], dropped: Counter[str]) -> Frozen:
     """Write the file whole or not at all: beside its place, synced to disk, then renamed."""
     digest, num_rows = hashlib.sha256(), 0
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.part")
     try:
         with beside.open("wb") as file:
             for line in lines:

@@ -13,21 +13,10 @@ from sqlalchemy import Connection, bindparam, update
 
 from instructloop.core.records import Cohort, Completion, Prompt, content_id
 from instructloop.store import tables as t
-from instructloop.store.catalogue import (
-    Values,
-    add_completions,
-    add_labeler,
-    add_prompts,
-    check_text,
-    check_time,
-    insert_all,
-    insert_tasks,
-    known_tasks,
-    rows_by_id,
-    task_id,
-    task_values,
-)
-from instructloop.store.labelling import checked_form
+from instructloop.store.bulk import Values, insert_all, rows_by_id
+from instructloop.store.catalogue import add_completions, add_labeler, add_prompts
+from instructloop.store.checks import check_text, check_time
+from instructloop.store.forms import checked_form
 from instructloop.store.rows import (
     ComparisonForm,
     Imported,
@@ -37,6 +26,7 @@ from instructloop.store.rows import (
     TaskItem,
     TaskKind,
 )
+from instructloop.store.tasks import insert_tasks, known_tasks, task_id, task_values
 
 Row = TypeVar("Row")
 

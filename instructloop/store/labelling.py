@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, literal_column, select, update
 
-from instructloop.core.records import FLAGS, content_id
+from instructloop.core.records import content_id
 from instructloop.store import tables as t
-from instructloop.store.catalogue import check_task_sets, check_text, check_time, completion_of, insert_all, prompt_of
-from instructloop.store.rows import Assignment, ComparisonForm, Flags, Tiers
+from instructloop.store.bulk import insert_all
+from instructloop.store.catalogue import completion_of, prompt_of
+from instructloop.store.checks import check_text, check_time
+from instructloop.store.forms import checked_form, presentation_order
+from instructloop.store.rows import Assignment, ComparisonForm
+from instructloop.store.tasks import check_task_sets
 
+# Literals, not parameters: only so does the planner see that the partial indexes of leases and open tasks apply.
+LEASED = t.assignment.c.state == literal_column("'leased'")
 LABELER = select(t.labeler.c.cohort).where(t.labeler.c.id == bindparam("labeler"))
 STALE = (
     select(t.assignment.c.id, t.assignment.c.task_id)
-    .where(t.assignment.c.state == "leased", t.assignment.c.expires_at <= bindparam("now"))
-    .order_by(t.assignment.c.id)
+    .where(LEASED, t.assignment.c.expires_at <= bindparam("now"))
+    .order_by(t.assignment.c.expires_at, t.assignment.c.id)
     .with_for_update(skip_locked=True)
 )
 CANDIDATE = select(
@@ -33,7 +35,7 @@ HELD = (
     CANDIDATE.join(t.assignment, t.assignment.c.task_id == t.task.c.id)
     .where(
         t.assignment.c.labeler_id == bindparam("labeler"),
-        t.assignment.c.state == "leased",
+        LEASED,
         t.task.c.task_set == bindparam("task_set"),
     )
     .order_by(t.task.c.priority.desc(), t.task.c.position)
@@ -48,7 +50,7 @@ OPEN = (
         t.task.c.task_set == bindparam("task_set"),
         t.task.c.cohort == bindparam("cohort"),
         t.task.c.num_held < t.task.c.overlap,
-        t.task.c.num_skipped < t.SKIPS_BEFORE_SET_ASIDE,
+        t.task.c.num_skipped < literal_column(str(t.SKIPS_BEFORE_SET_ASIDE)),
         t.assignment.c.id.is_(None) | (t.assignment.c.state == "expired"),
     )
     .order_by(t.task.c.priority.desc(), t.task.c.position)
@@ -94,15 +96,6 @@ COUNT = (
         num_skipped=t.task.c.num_skipped + bindparam("skipped"),
     )
 )
-
-
-def presentation_order(task_id: str, labeler_id: str, completion_ids: Iterable[str]) -> list[str]:
-    """Return completions in this labeler's order on this task: sorted by a hash of all three, so uniformly shuffled."""
-
-    def rank(completion_id: str) -> str:
-        return hashlib.sha256("\x1f".join((task_id, labeler_id, completion_id)).encode()).hexdigest()
-
-    return sorted(completion_ids, key=rank)
 
 
 def move(connection: Connection, assignment_id: str, state: str, until: datetime | None = None) -> None:
@@ -305,57 +298,3 @@ def revised(connection: Connection, submission_id: str) -> str:
     if assignment_id is None:
         raise ValueError(f"submission {submission_id!r} is not in the store")
     return assignment_id
-
-
-def checked_form(form: ComparisonForm, shown: Sequence[str]) -> tuple[Tiers, list[dict[str, Any]]]:
-    """Return the tiers and one row per completion shown (rating, flags, note; None = unanswered), sorted by id.
-
-    Tiers come without empty ones and sorted inside, since a tie has no order.
-    """
-    tiers = checked_tiers(form.tiers, shown)
-    for field, values in (("ratings", form.ratings), ("flags", form.flags), ("notes", form.notes)):
-        unknown = sorted(values.keys() - set(shown))
-        if unknown:
-            raise ValueError(f"{field}: completion {unknown[0]} was not shown")
-    return tiers, [
-        {
-            "completion_id": key,
-            "rating": checked_rating(key, form.ratings.get(key)),
-            "flags": checked_flags(key, form.flags.get(key, {})),
-            "note": form.notes.get(key) or None,
-        }
-        for key in sorted(shown)
-    ]
-
-
-def checked_tiers(tiers: Sequence[Sequence[str]], shown: Sequence[str]) -> Tiers:
-    """Return the tiers in normal form; ValueError unless they hold each completion shown exactly once."""
-    counts = Counter(key for tier in tiers for key in tier)
-    problems = (
-        ("is ranked twice", [key for key, number in counts.items() if number > 1]),
-        ("was not shown", counts.keys() - set(shown)),
-        ("is not ranked", set(shown) - counts.keys()),
-    )
-    for problem, keys in problems:
-        if keys:
-            raise ValueError(f"tiers: completion {min(keys)} {problem}")
-    return tuple(tuple(sorted(tier)) for tier in tiers if tier)
-
-
-def checked_rating(key: str, rating: object) -> int | None:
-    """Return a rating of 1 to 7, or None."""
-    if rating is None:
-        return None
-    if isinstance(rating, bool) or not isinstance(rating, int) or not 1 <= rating <= 7:
-        raise ValueError(f"rating {rating!r} of completion {key} must be a whole number from 1 to 7")
-    return rating
-
-
-def checked_flags(key: str, flags: Flags) -> dict[str, bool | None]:
-    """Return all eleven flags, None where the labeler did not answer."""
-    for flag, value in flags.items():
-        if flag not in FLAGS:
-            raise ValueError(f"flag {flag!r} of completion {key} must be one of {', '.join(FLAGS)}")
-        if value is not None and not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"flag {flag} of completion {key} is {value!r}; it must be true, false or null")
-    return {flag: flags.get(flag) for flag in FLAGS}

@@ -10,15 +10,11 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, cas
 
 from instructloop.core.records import COHORTS, Completion
 from instructloop.store import tables as t
-from instructloop.store.catalogue import (
-    ROWS_PER_QUERY,
-    check_task_sets,
-    check_word,
-    completion_of,
-    prompt_of,
-    task_set_kinds,
-)
+from instructloop.store.bulk import ROWS_PER_QUERY
+from instructloop.store.catalogue import completion_of, prompt_of
+from instructloop.store.checks import check_word
 from instructloop.store.rows import DemonstrationRow, Progress, RankingRow, TaskKind, Tiers
+from instructloop.store.tasks import check_task_sets, task_set_kinds
 
 newer = t.submission.alias("newer")
 IS_SUPERSEDED: ColumnElement[bool] = (
@@ -165,7 +161,7 @@ def left_out(connection: Connection, task_sets: Collection[str], cohorts: Collec
         .group_by(reason)
         .order_by(reason)
     )
-    return {name: number for name, number in connection.execute(query).tuples() if name}
+    return {row[0]: row[1] for row in connection.execute(query) if row[0]}
 
 
 def progress(connection: Connection, task_set: str) -> Progress:
@@ -209,7 +205,7 @@ def grouped(
 ) -> dict[str, int]:
     """Return value -> number of assignments of a task set, sorted by value."""
     query = select(column, func.count()).select_from(source).where(t.task.c.task_set == task_set, *where)
-    return dict(connection.execute(query.group_by(column).order_by(column)).tuples().all())
+    return {row[0]: row[1] for row in connection.execute(query.group_by(column).order_by(column))}
 
 
 def all_progress(connection: Connection) -> list[Progress]:

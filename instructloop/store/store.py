@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from instructloop.core.records import Cohort, Completion, Prompt, Split
-from instructloop.store import catalogue, importing, labelling, reading
+from instructloop.store import catalogue, importing, labelling, reading, tasks
 from instructloop.store.engine import Database, open_database
 from instructloop.store.rows import (
     Assignment,
@@ -102,7 +102,7 @@ class Store:
         The same item of the same set again opens nothing, so an interrupted stage may simply open all again.
         """
         with self._database.write.begin() as connection:
-            return catalogue.open_tasks(
+            return tasks.open_tasks(
                 connection, task_set, kind, items, overlap=overlap, cohort=cohort, priority=priority, now=now
             )
 

@@ -198,6 +198,13 @@ submission = Table(
     CheckConstraint("seconds >= 0", name="seconds"),
     UniqueConstraint("assignment_id", "idempotency_key"),
 )
+Index(
+    "uq_submission_first",
+    submission.c.assignment_id,
+    unique=True,
+    sqlite_where=text("revision_of IS NULL"),
+    postgresql_where=text("revision_of IS NULL"),
+)
 
 demonstration = Table(
     "demonstration",

@@ -177,6 +177,14 @@ def create_tables() -> None:
         ),
         sa.UniqueConstraint("revision_of", name=op.f("uq_submission_revision_of")),
     )
+    op.create_index(
+        "uq_submission_first",
+        "submission",
+        ["assignment_id"],
+        unique=True,
+        sqlite_where=sa.text("revision_of IS NULL"),
+        postgresql_where=sa.text("revision_of IS NULL"),
+    )
     op.create_table(
         "comparison",
         sa.Column("submission_id", sa.String(length=64), nullable=False),
@@ -213,6 +221,12 @@ def downgrade() -> None:
     op.drop_table("rating")
     op.drop_table("demonstration")
     op.drop_table("comparison")
+    op.drop_index(
+        "uq_submission_first",
+        table_name="submission",
+        sqlite_where=sa.text("revision_of IS NULL"),
+        postgresql_where=sa.text("revision_of IS NULL"),
+    )
     op.drop_table("submission")
     op.drop_table("task_completion")
     op.drop_index(

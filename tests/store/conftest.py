@@ -1,0 +1,93 @@
+"""A store in a temporary folder, and a desk that fills it: two labelers a cohort, prompts with completions, forms."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from instructloop.core.records import COHORTS, FLAGS, Completion, Prompt
+from instructloop.store import Assignment, ComparisonForm, Store, TaskItem
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class Desk:
+    """The store under test and the few things that most tests do with it."""
+
+    store: Store
+    now: datetime = NOON
+
+    def later(self, seconds: float) -> datetime:
+        return self.now + timedelta(seconds=seconds)
+
+    def prompts(self, number: int, split: str = "train") -> list[Prompt]:
+        made = [
+            Prompt.make(f"{split} prompt {i}", source="customer", user=f"{split}-{i}", split=split)  # type: ignore[arg-type]
+            for i in range(number)
+        ]
+        self.store.add_prompts(made)
+        return made
+
+    def completions(self, prompt: Prompt, number: int) -> list[Completion]:
+        made = [
+            Completion.make(
+                prompt.id,
+                f"say {k}",
+                policy=f"p{k}",
+                policy_run="run",
+                index=0,
+                sampling={"temperature": 1.0},
+                finished=True,
+            )
+            for k in range(number)
+        ]
+        self.store.add_completions(made)
+        return made
+
+    def team(self) -> None:
+        for cohort in COHORTS:
+            for name in ("ann", "bob"):
+                self.store.add_labeler(f"{cohort}-{name}", cohort, now=self.now)
+
+    def writing(self, number: int = 1, *, overlap: int = 1, cohort: str = "train", task_set: str = "writing") -> None:
+        items = [TaskItem(prompt.id) for prompt in self.prompts(number)]
+        self.store.open_tasks(task_set, "demonstrate", items, overlap=overlap, cohort=cohort, now=self.now)  # type: ignore[arg-type]
+
+    def ranking(
+        self, number: int = 1, *, k: int = 3, overlap: int = 1, cohort: str = "train", task_set: str = "ranking"
+    ) -> None:
+        items = [TaskItem(p.id, tuple(c.id for c in self.completions(p, k))) for p in self.prompts(number)]
+        self.store.open_tasks(task_set, "compare", items, overlap=overlap, cohort=cohort, now=self.now)  # type: ignore[arg-type]
+
+    def claim(self, task_set: str, labeler: str, after: float = 0) -> Assignment:
+        assignment = self.store.claim(task_set, labeler, self.later(after))
+        assert assignment is not None
+        return assignment
+
+    def write(self, assignment: Assignment, text: str = "a good answer", after: float = 60, key: str = "k") -> str:
+        return self.store.submit_demonstration(assignment.id, text, now=self.later(after), idempotency_key=key)
+
+    def form(self, assignment: Assignment, **changes: object) -> ComparisonForm:
+        shown = [completion.id for completion in assignment.completions]
+        whole: dict[str, object] = {
+            "ratings": dict.fromkeys(shown, 4),
+            "flags": {key: dict.fromkeys(FLAGS, False) for key in shown},
+            "tiers": [[key] for key in sorted(shown)],
+        }
+        return ComparisonForm(**(whole | changes))  # type: ignore[arg-type]
+
+    def rank(self, assignment: Assignment, after: float = 60, key: str = "k", **changes: object) -> str:
+        form = self.form(assignment, **changes)
+        return self.store.submit_comparison(assignment.id, form, now=self.later(after), idempotency_key=key)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A fresh store with its team."""
+    with Store.open(tmp_path / "store.db") as store:
+        made = Desk(store)
+        made.team()
+        yield made

@@ -1,0 +1,319 @@
+"""Claims, leases, skips, submissions and revisions."""
+
+from datetime import datetime
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
+
+
+def test_a_claim_leases_the_first_task_opened(desk):
+    desk.writing(2)
+    first, second = desk.prompts(2)
+    assert desk.claim("writing", "train-ann").prompt == first
+    assert desk.claim("writing", "train-bob").prompt == second
+    assert desk.claim("writing", "train-ann").expires_at == desk.later(900)
+
+
+def test_a_higher_priority_comes_first(desk):
+    from instructloop.store import TaskItem
+
+    low, high = desk.prompts(2)
+    for prompt, priority in ((low, 0), (high, 5)):
+        desk.store.open_tasks(
+            "s", "demonstrate", [TaskItem(prompt.id)], overlap=1, cohort="train", priority=priority, now=desk.now
+        )
+    assert desk.claim("s", "train-ann").prompt == high
+
+
+def test_who_claims_again_gets_the_unfinished_task_back(desk):
+    desk.ranking(2)
+    first = desk.claim("ranking", "train-ann")
+    again = desk.claim("ranking", "train-ann", after=100)
+    assert (again.id, again.completions) == (first.id, first.completions)
+    assert again.expires_at == desk.later(1000)
+    assert desk.store.progress("ranking").num_leased == 1
+
+
+def test_nobody_meets_a_task_twice(desk):
+    desk.writing(2, overlap=2)
+    seen = []
+    for key in ("a", "b"):
+        seen.append(desk.claim("writing", "train-ann").task_id)
+        desk.write(desk.claim("writing", "train-ann"), key=key)
+    assert len(set(seen)) == 2
+    assert desk.store.claim("writing", "train-ann", desk.now) is None
+
+
+def test_a_claim_stays_within_the_cohort(desk):
+    desk.writing(1, cohort="heldout")
+    for cohort in ("train", "screening", "researcher"):
+        assert desk.store.claim("writing", f"{cohort}-ann", desk.now) is None
+    assert desk.claim("writing", "heldout-ann")
+
+
+def test_unknown_labelers_and_task_sets_are_refused(desk):
+    desk.writing()
+    with pytest.raises(ValueError, match="labeler 'nobody'"):
+        desk.store.claim("writing", "nobody", desk.now)
+    with pytest.raises(ValueError, match="task set 'wirting' is not in the store .there are: writing"):
+        desk.store.claim("wirting", "train-ann", desk.now)
+    with pytest.raises(ValueError, match="time zone"):
+        desk.store.claim("writing", "train-ann", datetime(2026, 3, 1))
+
+
+def test_overlap_bounds_the_leases(desk):
+    desk.writing(1, overlap=1)
+    desk.claim("writing", "train-ann")
+    assert desk.store.claim("writing", "train-bob", desk.later(899)) is None
+
+
+def test_an_expired_lease_frees_its_slot(desk):
+    desk.writing()
+    desk.claim("writing", "train-ann")
+    assert desk.claim("writing", "train-bob", after=900)  # the lease ends at 900 s, not after
+    assert desk.store.claim("writing", "train-ann", desk.later(901)) is None
+
+
+def test_who_let_a_lease_expire_may_take_the_task_up_again(desk):
+    desk.ranking()
+    first = desk.claim("ranking", "train-ann")
+    again = desk.claim("ranking", "train-ann", after=5000)
+    assert (again.id, again.completions) == (first.id, first.completions)
+
+
+def test_a_heartbeat_prolongs_the_lease(desk):
+    desk.writing()
+    mine = desk.claim("writing", "train-ann")
+    assert desk.store.heartbeat(mine.id, desk.later(800)) == desk.later(1700)
+    assert desk.store.claim("writing", "train-bob", desk.later(1699)) is None
+
+
+def test_a_heartbeat_revives_an_expired_lease_only_while_its_slot_is_free(desk):
+    desk.writing(2)
+    mine = desk.claim("writing", "train-ann")
+    other = desk.claim("writing", "train-bob")
+    desk.write(other)
+    assert desk.claim("writing", "train-bob", after=1000).task_id == mine.task_id  # sweeps and takes the slot
+    assert desk.store.heartbeat(mine.id, desk.later(1001)) is None
+    desk.store.skip(mine.id, "away", desk.later(1002))
+    desk.store.skip(desk.claim("writing", "train-bob", after=1003).id, "unclear", desk.later(1003))
+    assert desk.store.heartbeat(mine.id, desk.later(1004)) is None  # skipped is for good
+
+
+def test_a_late_submission_is_accepted_while_the_slot_is_free(desk):
+    desk.writing(2)
+    mine = desk.claim("writing", "train-ann")
+    other = desk.claim("writing", "train-bob", after=500)
+    desk.store.heartbeat(other.id, desk.later(1000))
+    assert desk.claim("writing", "train-bob", after=1000).id == other.id  # sweeps mine
+    assert desk.store.progress("writing").num_leased == 1
+    desk.write(mine, after=1100)
+    progress = desk.store.progress("writing")
+    assert (progress.num_submitted, progress.num_surplus) == (1, 0)
+
+
+def test_a_submission_after_the_lease_ended_but_before_anybody_noticed_counts(desk):
+    desk.writing()
+    mine = desk.claim("writing", "train-ann")
+    desk.write(mine, after=100_000)
+    assert desk.store.progress("writing").num_submitted == 1
+
+
+def test_a_late_submission_is_kept_as_surplus_when_another_has_the_slot(desk):
+    desk.writing()
+    mine = desk.claim("writing", "train-ann")
+    other = desk.claim("writing", "train-bob", after=1000)
+    late = desk.write(mine, "mine, late", after=1100)
+    desk.write(other, "the other's", after=1200)
+    progress = desk.store.progress("writing")
+    assert (progress.num_submitted, progress.num_surplus, progress.num_remaining) == (1, 1, 0)
+    assert progress.labelers == [("train-bob", 1)]
+    assert [row.text for row in desk.store.demonstrations(["writing"], ["train"])] == ["the other's"]
+    assert desk.store.left_out(["writing"], ["train"]) == {"surplus": 1}
+    assert stored_text(desk, late) == "mine, late"
+
+
+def stored_text(desk, submission_id):
+    with desk.store._database.read.connect() as connection:
+        query = text("SELECT text FROM demonstration WHERE submission_id = :id")
+        return connection.execute(query, {"id": submission_id}).scalar()
+
+
+def test_a_submission_sent_twice_is_one(desk):
+    desk.ranking()
+    mine = desk.claim("ranking", "train-ann")
+    first = desk.rank(mine, key="once")
+    assert desk.rank(mine, key="once", after=90, seconds=3.0) == first
+    assert desk.rank(mine, key="lost my key") == first  # the same content is the same submission
+    assert desk.store.progress("ranking").num_submitted == 1
+    assert len(list(desk.store.rankings(["ranking"], ["train"]))) == 1
+
+
+def test_a_key_used_for_something_else_is_refused(desk):
+    desk.writing()
+    mine = desk.claim("writing", "train-ann")
+    desk.write(mine, "one", key="once")
+    with pytest.raises(ValueError, match="idempotency key 'once' was used"):
+        desk.write(mine, "two", key="once")
+
+
+def test_a_second_answer_must_be_a_revision(desk):
+    desk.writing()
+    mine = desk.claim("writing", "train-ann")
+    first = desk.write(mine, "one", key="a")
+    with pytest.raises(ValueError, match=f"submitted already as {first}"):
+        desk.write(mine, "two", key="b")
+    second = desk.store.revise_demonstration(first, "two", now=desk.later(99), idempotency_key="b")
+    assert [(row.id, row.text) for row in desk.store.demonstrations(["writing"], ["train"])] == [(second, "two")]
+    assert desk.store.left_out(["writing"], ["train"]) == {"superseded": 1}
+    assert stored_text(desk, first) == "one"
+    assert desk.store.progress("writing").num_submitted == 1
+
+
+def test_only_the_latest_revision_can_be_revised(desk):
+    desk.ranking()
+    mine = desk.claim("ranking", "train-ann")
+    a, b, c = sorted(completion.id for completion in mine.completions)
+    first = desk.rank(mine, key="a")
+    tied = desk.form(mine, tiers=[[a, b, c]])
+    second = desk.store.revise_comparison(first, tied, now=desk.later(70), idempotency_key="b")
+    assert desk.store.revise_comparison(first, tied, now=desk.later(70), idempotency_key="b") == second
+    with pytest.raises(ValueError, match=f"revised after {first} already as {second}"):
+        desk.store.revise_comparison(
+            first, desk.form(mine, tiers=[[a, b], [c]]), now=desk.later(80), idempotency_key="c"
+        )
+    third = desk.store.revise_comparison(second, desk.form(mine), now=desk.later(90), idempotency_key="d")
+    assert len({first, second, third}) == 3  # the first answer again, as a correction, is another row
+    (row,) = desk.store.rankings(["ranking"], ["train"])
+    assert (row.id, row.tiers) == (third, ((a,), (b,), (c,)))
+
+
+def test_a_revised_surplus_stays_surplus(desk):
+    desk.writing()
+    mine = desk.claim("writing", "train-ann")
+    desk.write(desk.claim("writing", "train-bob", after=1000), "other", after=1001)
+    late = desk.write(mine, "late", after=1100)
+    desk.store.revise_demonstration(late, "later", now=desk.later(1200), idempotency_key="r")
+    assert [row.text for row in desk.store.demonstrations(["writing"], ["train"])] == ["other"]
+    assert desk.store.left_out(["writing"], ["train"]) == {"surplus": 2}
+
+
+def test_a_skip_needs_a_reason_and_frees_the_slot_for_others(desk):
+    desk.writing()
+    mine = desk.claim("writing", "train-ann")
+    with pytest.raises(ValueError, match="reason to skip is blank"):
+        desk.store.skip(mine.id, "  ", desk.now)
+    desk.store.skip(mine.id, "unclear", desk.now)
+    desk.store.skip(mine.id, "unclear", desk.now)
+    assert desk.store.claim("writing", "train-ann", desk.now) is None
+    assert desk.claim("writing", "train-bob").task_id == mine.task_id
+    progress = desk.store.progress("writing")
+    assert (progress.num_skipped, progress.reasons) == (1, {"unclear": 1})
+
+
+def test_what_is_submitted_cannot_be_skipped(desk):
+    desk.writing()
+    mine = desk.claim("writing", "train-ann")
+    desk.write(mine)
+    with pytest.raises(ValueError, match="is submitted and cannot be skipped"):
+        desk.store.skip(mine.id, "changed my mind", desk.now)
+
+
+def test_a_submission_after_a_skip_is_kept(desk):
+    desk.writing()
+    mine = desk.claim("writing", "train-ann")
+    desk.store.skip(mine.id, "the other tab", desk.now)
+    desk.write(mine, "written in this tab")
+    progress = desk.store.progress("writing")
+    assert (progress.num_submitted, progress.num_skipped, progress.reasons) == (1, 0, {})
+
+
+def test_a_task_skipped_by_three_is_set_aside(desk):
+    for name in ("cy", "dee"):
+        desk.store.add_labeler(f"train-{name}", "train", now=desk.now)
+    desk.writing(1, overlap=1)
+    for name in ("ann", "bob", "cy"):
+        assert not desk.store.progress("writing").is_done
+        desk.store.skip(desk.claim("writing", f"train-{name}").id, "unclear", desk.now)
+    assert desk.store.claim("writing", "train-dee", desk.now) is None
+    progress = desk.store.progress("writing")
+    assert (progress.num_set_aside, progress.num_remaining, progress.is_done) == (1, 0, True)
+    assert (progress.num_judgements_wanted, progress.num_submitted) == (1, 0)
+
+
+def test_an_answer_of_the_wrong_kind_is_refused(desk):
+    desk.writing()
+    desk.ranking()
+    with pytest.raises(ValueError, match="asks to compare, not to demonstrate"):
+        desk.write(desk.claim("ranking", "train-ann"))
+    with pytest.raises(ValueError, match="asks to demonstrate, not to compare"):
+        desk.rank(desk.claim("writing", "train-ann"))
+
+
+@pytest.mark.parametrize(("bad", "what"), [(" \n", "blank"), ("a\x00b", "NUL"), ("a\ud800", "Unicode")])
+def test_a_demonstration_must_be_text(desk, bad, what):
+    desk.writing()
+    mine = desk.claim("writing", "train-ann")
+    with pytest.raises(ValueError, match=f"demonstration .*{what}"):
+        desk.write(mine, bad)
+    assert desk.write(mine, "  kept as typed \n")
+    assert next(desk.store.demonstrations(["writing"], ["train"])).text == "  kept as typed \n"
+
+
+def test_a_refused_form_leaves_nothing_behind(desk):
+    desk.ranking()
+    mine = desk.claim("ranking", "train-ann")
+    with pytest.raises(ValueError, match="rating 8"):
+        desk.rank(mine, ratings={mine.completions[0].id: 8})
+    progress = desk.store.progress("ranking")
+    assert (progress.num_submitted, progress.num_leased) == (0, 1)
+    assert desk.rank(mine)
+
+
+def test_what_is_not_answered_is_null_and_never_zero(desk):
+    desk.ranking()
+    mine = desk.claim("ranking", "train-ann")
+    first, second, third = (completion.id for completion in mine.completions)
+    desk.rank(mine, ratings={first: 1, second: None}, flags={first: {"hallucination": False, "harmful_advice": None}})
+    with desk.store._database.read.connect() as connection:
+        rows = {row[0]: row[1] for row in connection.execute(text("SELECT completion_id, rating FROM rating"))}
+    assert rows == {first: 1, second: None, third: None}
+    (row,) = desk.store.rankings(["ranking"], ["train"])
+    assert row.flags[first]["hallucination"] is False
+    others = [
+        value
+        for key, flags in row.flags.items()
+        for flag, value in flags.items()
+        if (key, flag) != (first, "hallucination")
+    ]
+    assert others == [None] * (3 * 11 - 1)
+
+
+def test_the_order_shown_is_stored_and_differs_between_labelers(desk):
+    desk.ranking(20, k=5, overlap=2)
+    orders = {}
+    for name in ("train-ann", "train-bob"):
+        while assignment := desk.store.claim("ranking", name, desk.now):
+            orders[assignment.task_id, name] = tuple(completion.id for completion in assignment.completions)
+            desk.rank(assignment)
+    for row in desk.store.rankings(["ranking"], ["train"]):
+        assert row.shown in orders.values()
+        assert set(row.shown) == {completion.id for completion in row.completions}
+    same = [orders[task, "train-ann"] == order for (task, name), order in orders.items() if name == "train-bob"]
+    assert sum(same) <= 3  # of 20 pairs of shuffles of 5, each equal with probability 1/120
+
+
+@pytest.mark.parametrize("table", ["submission", "demonstration", "comparison", "rating"])
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET {}"])
+def test_answers_cannot_be_changed_or_deleted(desk, table, statement):
+    desk.writing()
+    desk.ranking()
+    desk.write(desk.claim("writing", "train-ann"))
+    desk.rank(desk.claim("ranking", "train-ann"))
+    column = "origin = 'x'" if table == "submission" else "submission_id = 'x'"
+    with (
+        pytest.raises(DatabaseError, match=f"{table} is append-only"),
+        desk.store._database.write.begin() as connection,
+    ):
+        connection.execute(text(statement.format(table, column)))

@@ -13,8 +13,8 @@ from torch import Tensor
 class Sum:
     """A mean that can still be merged: a total and what it is to be divided by. `+` merges micro-batches and ranks."""
 
-    total: Tensor | float
-    count: Tensor | float
+    total: Tensor | float | int
+    count: Tensor | float | int
 
     def __add__(self, other: Sum) -> Sum:
         return Sum(self.total + other.total, self.count + other.count)
@@ -33,7 +33,7 @@ class Sum:
         )
 
     def __float__(self) -> float:
-        return float(self.mean())
+        return float(self.detach().mean())
 
 
 def masked_sum(x_BC: Float[Tensor, "B C"], mask_BC: Bool[Tensor, "B C"]) -> Sum:

@@ -125,7 +125,7 @@ class AdaptiveKL:
 
     value: float
     target: float  # nats per episode: the sum over its tokens, not the mean
-    horizon: float  # episodes
+    horizon: float | int  # episodes
 
     def __post_init__(self) -> None:
         for name in ("value", "target", "horizon"):

@@ -1,0 +1,159 @@
+"""Agreement: hand calculations for each tie rule, and Krippendorff's own worked example."""
+
+import math
+
+import numpy as np
+import pytest
+
+from instructloop.core.agreement import (
+    agreement_between,
+    agreement_by_labeler,
+    krippendorff_alpha,
+    pairwise_agreement,
+)
+from instructloop.core.rankings import proportion
+from instructloop.core.records import Ranking
+
+NAN = math.nan
+
+
+def ranking(prompt: str, labeler: str, order: str) -> Ranking:
+    """Return the ranking written as `a>b=c`."""
+    return Ranking(prompt, labeler, tuple(tuple(tier.split("=")) for tier in order.split(">")))
+
+
+PAIR = [ranking("p", "ann", "a>b>c"), ranking("p", "bob", "a>b=c")]
+
+
+@pytest.mark.parametrize(
+    ("ties", "expected", "number"),
+    [
+        ("drop", 1.0, 2),  # a-b and a-c agree, b-c is left out
+        ("half", (1 + 1 + 0.5) / 3, 3),
+        ("strict", 2 / 3, 3),
+    ],
+)
+def test_a_one_sided_tie_counts_as_its_rule_says(ties, expected: float, number: int):
+    agreement = pairwise_agreement(PAIR, ties=ties)
+    assert agreement.value == pytest.approx(expected)
+    assert agreement.n == number
+
+
+@pytest.mark.parametrize(("ties", "expected"), [("half", 1.0), ("strict", 1.0)])
+def test_a_common_tie_is_an_agreement(ties, expected: float):
+    both = [ranking("p", "ann", "a=b"), ranking("p", "bob", "a=b")]
+    assert pairwise_agreement(both, ties=ties).value == expected
+    with pytest.raises(ValueError, match="no agreement to measure"):
+        pairwise_agreement(both, ties="drop")
+
+
+def test_opposite_orders_never_agree_and_labels_of_tiers_do_not_matter():
+    assert pairwise_agreement([ranking("p", "ann", "a>b>c"), ranking("p", "bob", "c>b>a")], ties="drop").value == 0.0
+
+
+def test_three_labelers_make_three_meetings():
+    # ann-bob agree on 3 of 3, ann-cid on 2 of 3 (b-c turned), bob-cid on 2 of 3.
+    three = [ranking("p", "ann", "a>b>c"), ranking("p", "bob", "a>b>c"), ranking("p", "cid", "a>c>b")]
+    agreement = pairwise_agreement(three, ties="strict")
+    assert agreement.value == pytest.approx(7 / 9)
+    assert (agreement.n, agreement.n_clusters) == (9, 1)
+
+
+def test_prompts_are_the_clusters():
+    rankings = [
+        *(ranking("p", labeler, "a>b>c") for labeler in ("ann", "bob")),
+        ranking("q", "ann", "x>y"),
+        ranking("q", "cid", "y>x"),
+        ranking("r", "ann", "u>v"),  # judged once: no meeting
+    ]
+    assert pairwise_agreement(rankings, ties="drop") == proportion([1, 1, 1, 0], ["p", "p", "p", "q"])
+
+
+def test_only_completions_that_both_ranked_are_compared():
+    rankings = [ranking("p", "ann", "a>b>c"), ranking("p", "bob", "c>b>d")]
+    agreement = pairwise_agreement(rankings, ties="drop")
+    assert (agreement.value, agreement.n) == (0.0, 1)
+
+
+def test_nobody_agrees_with_himself():
+    with pytest.raises(ValueError, match="no two labelers"):
+        pairwise_agreement([ranking("p", "ann", "a>b"), ranking("p", "ann", "a>b")], ties="drop")
+
+
+def test_agreement_between_cohorts_leaves_out_meetings_inside_a_cohort():
+    train = [ranking("p", "ann", "a>b"), ranking("p", "bob", "b>a")]
+    heldout = [ranking("p", "cid", "a>b"), ranking("q", "cid", "x>y")]
+    between = agreement_between(train, heldout, ties="drop")
+    assert (between.value, between.n) == (0.5, 2)  # cid agrees with ann, not with bob; ann and bob do not meet
+    assert agreement_between(heldout, train, ties="drop") == between
+
+
+def test_agreement_by_labeler_counts_a_meeting_for_both():
+    rankings = [
+        ranking("p", "ann", "a>b"),
+        ranking("p", "bob", "a>b"),
+        ranking("p", "cid", "b>a"),
+        ranking("q", "dan", "x>y"),
+    ]
+    by_labeler = agreement_by_labeler(rankings, ties="drop")
+    assert {name: agreement.value for name, agreement in by_labeler.items()} == {"ann": 0.5, "bob": 0.5, "cid": 0.0}
+
+
+def test_a_labeler_who_ties_everything_has_no_agreement_where_ties_are_dropped():
+    assert set(agreement_by_labeler([*PAIR, ranking("p", "cid", "a=b=c")], ties="drop")) == {"ann", "bob"}
+    assert set(agreement_by_labeler([*PAIR, ranking("p", "cid", "a=b=c")], ties="half")) == {"ann", "bob", "cid"}
+
+
+def test_simulated_labelers_who_err_independently_agree_as_often_as_theory_says():
+    generator = np.random.default_rng(3)
+    rankings = []
+    for prompt in range(3000):
+        for labeler in ("ann", "bob"):
+            order = "a>b" if generator.random() < 0.8 else "b>a"
+            rankings.append(ranking(str(prompt), labeler, order))
+    agreement = pairwise_agreement(rankings, ties="drop")
+    assert agreement.low < 0.8**2 + 0.2**2 < agreement.high  # .68
+    assert agreement.high - agreement.low < 0.04
+
+
+# Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", example C: 4 observers, 12 units, missing data.
+WORKED = [
+    [1, 2, 3, 3, 2, 1, 4, 1, 2, NAN, NAN, NAN],
+    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NAN, 3],
+    [NAN, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, NAN],
+    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NAN],
+]
+
+
+@pytest.mark.parametrize(
+    ("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)]
+)
+def test_alpha_is_that_of_krippendorffs_worked_example(level, published: float):
+    assert krippendorff_alpha(WORKED, level) == pytest.approx(published, abs=5e-4)
+
+
+def test_alpha_is_1_in_full_agreement_and_about_0_by_chance():
+    assert krippendorff_alpha([[1, 2, 3, 4], [1, 2, 3, 4]], "ordinal") == pytest.approx(1.0)
+    ratings = np.random.default_rng(1).integers(1, 8, (3, 2000))
+    assert abs(krippendorff_alpha(ratings, "ordinal")) < 0.05
+
+
+def test_alpha_of_yes_no_flags_by_hand():
+    # 2 of 10 flags differ: observed disagreement 2 / 10. The 20 values are 12 times no, 8 times yes: expected
+    # disagreement 2 * 12 * 8 / (20 * 19). alpha = 1 - .2 / .505263 = .604167
+    first = [0, 0, 0, 0, 0, 1, 1, 1, 0, 1]
+    second = [0, 0, 0, 0, 0, 1, 1, 1, 1, 0]
+    assert krippendorff_alpha([first, second], "nominal") == pytest.approx(0.604167, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "ratings", [[[1, NAN], [NAN, 2]], [[3, 3], [3, 3]], [[1, 1, 2], [1, 1, NAN]], [[NAN, NAN], [NAN, NAN]]]
+)
+def test_alpha_without_two_different_paired_ratings_is_refused(ratings):
+    with pytest.raises(ValueError, match="alpha needs"):
+        krippendorff_alpha(ratings, "ordinal")
+
+
+def test_alpha_wants_a_table():
+    with pytest.raises(ValueError, match="labelers x items"):
+        krippendorff_alpha([1, 2, 3], "ordinal")

@@ -1,0 +1,304 @@
+"""Rankings: they and their comparisons say the same; intervals are honest; strengths are those of two libraries."""
+
+import math
+from collections import Counter
+from itertools import permutations
+
+import choix
+import evalica
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instructloop.core.rankings import (
+    Interval,
+    bradley_terry,
+    comparisons,
+    mean_interval,
+    num_comparisons,
+    proportion,
+    win_rate,
+)
+
+
+@st.composite
+def rankings(draw) -> list[list[str]]:
+    """Draw 1 to 9 completions and cut a random order of them into tiers."""
+    items = draw(st.permutations([f"c{i}" for i in range(draw(st.integers(1, 9)))]))
+    cuts = draw(st.lists(st.booleans(), min_size=len(items) - 1, max_size=len(items) - 1))
+    tiers = [[items[0]]]
+    for item, is_new in zip(items[1:], cuts, strict=True):
+        if is_new:
+            tiers.append([item])
+        else:
+            tiers[-1].append(item)
+    return tiers
+
+
+# --- comparisons --------------------------------------------------------------------------------------------------
+
+
+def test_comparisons_of_a_ranking_with_a_tie_by_hand():
+    assert set(comparisons([["a"], ["b", "c"], ["d"]])) == {
+        ("a", "b"),
+        ("a", "c"),
+        ("a", "d"),
+        ("b", "d"),
+        ("c", "d"),
+    }
+
+
+def test_ties_yield_no_comparison():
+    assert list(comparisons([["a", "b", "c"]])) == []
+    assert num_comparisons([["a", "b", "c"]]) == 0
+    assert list(comparisons([])) == []
+
+
+@pytest.mark.parametrize(("num_completions", "expected"), [(2, 1), (4, 6), (9, 36)])
+def test_a_strict_ranking_has_all_pairs(num_completions: int, expected: int):
+    tiers = [[i] for i in range(num_completions)]
+    assert len(list(comparisons(tiers))) == num_comparisons(tiers) == expected
+
+
+@settings(deadline=None)
+@given(rankings())
+def test_comparisons_are_counted_and_never_contradict_each_other(tiers: list[list[str]]):
+    pairs = list(comparisons(tiers))
+    assert len(pairs) == len(set(pairs)) == num_comparisons(tiers)
+    assert not {(loser, winner) for winner, loser in pairs} & set(pairs)
+
+
+@settings(deadline=None)
+@given(rankings())
+def test_a_ranking_can_be_read_back_from_its_comparisons(tiers: list[list[str]]):
+    items = [item for tier in tiers for item in tier]
+    num_better = Counter(loser for _, loser in comparisons(tiers))
+    levels = sorted({num_better[item] for item in items})
+    assert [{item for item in items if num_better[item] == level} for level in levels] == [set(tier) for tier in tiers]
+
+
+@settings(deadline=None)
+@given(rankings())
+def test_turning_a_ranking_round_turns_every_comparison_round(tiers: list[list[str]]):
+    assert set(comparisons(tiers[::-1])) == {(loser, winner) for winner, loser in comparisons(tiers)}
+
+
+# --- intervals ----------------------------------------------------------------------------------------------------
+
+
+def test_a_clustered_interval_by_hand():
+    # Values 1 1 0 | 0 | 1 0 in three clusters, mean .5. Residual sums .5, -.5, 0; variance (.25 + .25) / 6^2 * 3 / 2
+    # = 1/48; Student's quantile with 2 degrees 4.302653.
+    interval = mean_interval([1, 1, 0, 0, 1, 0], list("aaabcc"))
+    reach = 4.302653 * math.sqrt(1 / 48)
+    assert interval.value == pytest.approx(0.5)
+    assert (interval.low, interval.high) == pytest.approx((0.5 - reach, 0.5 + reach), abs=1e-5)
+    assert (interval.n, interval.n_clusters) == (6, 3)
+
+
+def test_a_proportion_by_hand_is_wilson_with_the_sample_size_that_the_variance_implies():
+    # The same data: .25 / (1/48) = 12 values' worth; Wilson 1927 with z = 4.302653, n = 12 at p = .5 is symmetric:
+    # reach = z sqrt(.25 / n + z^2 / 4 n^2) / (1 + z^2 / n) = .390...
+    z, n = 4.302653, 12
+    reach = z * math.sqrt(0.25 / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    interval = proportion([1, 1, 0, 0, 1, 0], list("aaabcc"))
+    assert (interval.low, interval.high) == pytest.approx((0.5 - reach, 0.5 + reach), abs=1e-5)
+
+
+def test_with_one_value_per_cluster_the_interval_is_students():
+    values = np.random.default_rng(1).normal(3.0, 2.0, 25)
+    expected = scipy.stats.t.interval(0.9, 24, loc=values.mean(), scale=scipy.stats.sem(values))
+    interval = mean_interval(values.tolist(), range(25), confidence=0.9)
+    assert (interval.low, interval.high) == pytest.approx(expected)
+
+
+def test_saying_everything_twice_inside_a_cluster_adds_nothing():
+    values, clusters = [1.0, 0.0, 0.5, 1.0, 1.0], [1, 2, 3, 4, 5]
+    once, twice = proportion(values, clusters), proportion(values * 2, clusters * 2)
+    assert (twice.value, twice.low, twice.high) == pytest.approx((once.value, once.low, once.high))
+    assert (twice.n, twice.n_clusters) == (10, 5)
+
+
+def test_judgements_of_one_prompt_count_as_less_than_those_of_many():
+    values = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    alike, apart = proportion(values, [1, 1, 2, 2, 3, 3, 4, 4]), proportion(values, range(8))
+    assert alike.high - alike.low > 1.3 * (apart.high - apart.low)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("number", [1, 3, 40])
+def test_where_nothing_varies_the_interval_is_wilsons_and_never_of_width_0(share: float, number: int):
+    interval = proportion([share] * number, range(number))
+    exact = scipy.stats.binomtest(round(share * number), number).proportion_ci(method="wilson")
+    assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high))
+    assert interval.high - interval.low > 3.8 / (number + 3.9)
+
+
+def test_three_ties_do_not_prove_a_tie():
+    interval = win_rate([0.5, 0.5, 0.5], ["p", "q", "r"])
+    assert interval.value == 0.5
+    assert interval.low < 0.2 < 0.8 < interval.high
+
+
+def test_one_cluster_is_one_observation_however_many_values_it_has():
+    interval = proportion([1.0, 0.0] * 50, ["p"] * 100)
+    assert (interval.low, interval.high) == pytest.approx((0.0546, 0.9454), abs=1e-3)  # Wilson at p = .5, n = 1
+
+
+def test_without_bounds_nothing_is_known_of_a_spread_that_was_not_seen():
+    interval = mean_interval([4.0, 4.0, 4.0], [1, 2, 3])
+    assert (interval.low, interval.high) == (-math.inf, math.inf)
+    assert interval.as_dict() == {"value": 4.0, "low": None, "high": None, "n": 3, "n_clusters": 3}
+
+
+def test_bounds_are_a_change_of_scale():
+    values, clusters = [1.0, 7.0, 4.0, 6.0, 6.0], [1, 2, 3, 4, 4]
+    likert = mean_interval(values, clusters, bounds=(1, 7))
+    share = proportion([(value - 1) / 6 for value in values], clusters)
+    assert (likert.low, likert.high) == pytest.approx((1 + 6 * share.low, 1 + 6 * share.high))
+    constant = mean_interval([7.0] * 3, [1, 2, 3], bounds=(1, 7))
+    assert constant.high == pytest.approx(7.0)
+    assert constant.low < 5.0
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 5)), min_size=1, max_size=30))
+def test_an_interval_of_shares_holds_its_value_inside_0_and_1_and_has_a_width(judgements: list[tuple[float, int]]):
+    outcomes, clusters = zip(*judgements, strict=True)
+    interval = win_rate(outcomes, clusters)
+    assert 0.0 <= interval.low <= interval.value + 1e-12
+    assert interval.value - 1e-12 <= interval.high <= 1.0
+    assert interval.high - interval.low > 1e-3
+    mirrored = win_rate([1.0 - outcome for outcome in outcomes], clusters)
+    assert (mirrored.low, mirrored.high) == pytest.approx((1.0 - interval.high, 1.0 - interval.low), abs=1e-9)
+
+
+@pytest.mark.parametrize(("num_clusters", "mean"), [(10, 0.6), (40, 0.6), (40, 0.93)])
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(num_clusters: int, mean: float):
+    generator, covered = np.random.default_rng(7), 0
+    clusters = np.repeat(np.arange(num_clusters), 3).tolist()
+    for _ in range(600):
+        # Three judgements of a prompt share its own rate: beta-distributed, intra-cluster correlation 1/4.
+        rate = generator.beta(3 * mean, 3 * (1 - mean), num_clusters)
+        values = (generator.random((num_clusters, 3)) < rate[:, None]).astype(float).ravel().tolist()
+        interval = proportion(values, clusters)
+        covered += interval.low <= mean <= interval.high
+    # 600 draws at 95 % have a standard error of .9 %; an interval that ignored the clusters would cover about 89 %.
+    assert 0.92 <= covered / 600 <= 0.985
+
+
+def test_ties_are_half_a_win_and_other_outcomes_are_refused():
+    assert win_rate([1, 0.5, 0], [1, 2, 3]).value == pytest.approx(0.5)
+    assert win_rate([1, 0.5, 0.5, 1], [1, 2, 3, 4]).value == pytest.approx(0.75)
+    with pytest.raises(ValueError, match=r"not 0\.7"):
+        win_rate([1, 0.7], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("values", "clusters", "message"),
+    [([], [], "0 values"), ([1.0], [1, 2], "2 clusters"), ([math.nan], [1], "NaN"), ([4.0], [1], "bounds")],
+)
+def test_what_has_no_interval_is_refused(values, clusters, message: str):
+    with pytest.raises(ValueError, match=message):
+        proportion(values, clusters)
+
+
+def test_confidence_must_be_a_share():
+    with pytest.raises(ValueError, match="confidence 95"):
+        proportion([1.0], [1], confidence=95)
+
+
+def test_an_interval_prints_its_numbers():
+    assert str(Interval(0.5, 0.25, 0.75, 12, 4)) == "0.500 [0.250, 0.750], n = 12 in 4"
+
+
+# --- Bradley-Terry ------------------------------------------------------------------------------------------------
+
+
+def test_three_wins_to_one_are_log_odds_of_log_3():
+    strengths = bradley_terry({("a", "b"): 3, ("b", "a"): 1})
+    assert strengths["a"] - strengths["b"] == pytest.approx(math.log(3))
+    assert sum(strengths.values()) == pytest.approx(0.0)
+
+
+def played(seed: int, num_policies: int) -> list[tuple[int, int]]:
+    """Draw 300 comparisons from known strengths, and every pair once each way so that a maximum exists."""
+    generator = np.random.default_rng(seed)
+    truth = generator.normal(0.0, 1.0, num_policies)
+    pairs = list(permutations(range(num_policies), 2))
+    for _ in range(300):
+        a, b = generator.choice(num_policies, 2, replace=False).tolist()
+        pairs.append((a, b) if generator.random() < 1 / (1 + np.exp(truth[b] - truth[a])) else (b, a))
+    return pairs
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_strengths_are_those_of_choix(seed: int):
+    pairs = played(seed, 5)
+    expected = choix.ilsr_pairwise(5, pairs)
+    found = bradley_terry(Counter((str(a), str(b)) for a, b in pairs))
+    assert [found[str(i)] for i in range(5)] == pytest.approx((expected - expected.mean()).tolist(), abs=1e-5)
+
+
+def test_strengths_with_ties_as_half_wins_are_those_of_evalica():
+    pairs = [(str(a), str(b)) for a, b in played(4, 4)]
+    outcomes = [evalica.Winner.Draw if i % 4 == 0 else evalica.Winner.X for i in range(len(pairs))]
+    wins = Counter[tuple[str, str]]()
+    for (a, b), outcome in zip(pairs, outcomes, strict=True):
+        if outcome == evalica.Winner.X:
+            wins[a, b] += 1
+        else:
+            wins[a, b] += 0.5
+            wins[b, a] += 0.5
+    result = evalica.bradley_terry(*zip(*pairs, strict=True), outcomes, tie_weight=0.5, tolerance=1e-10, limit=10_000)
+    expected = np.log(result.scores)
+    expected -= expected.mean()
+    assert bradley_terry(wins) == pytest.approx(expected.to_dict(), abs=1e-4)
+
+
+def test_at_the_maximum_everyone_wins_as_often_as_expected():
+    wins = Counter((str(a), str(b)) for a, b in played(5, 6))
+    strengths = bradley_terry(wins)
+    for name in strengths:
+        expected = sum(
+            (wins[name, other] + wins[other, name]) / (1 + math.exp(strengths[other] - strengths[name]))
+            for other in strengths
+            if other != name
+        )
+        assert expected == pytest.approx(sum(wins[name, other] for other in strengths), abs=1e-6)
+
+
+def test_comparisons_of_rankings_go_straight_into_strengths():
+    wins = Counter[tuple[str, str]]()
+    for tiers in ([["a"], ["b", "c"]], [["b"], ["a"], ["c"]], [["c"], ["a", "b"]]):
+        wins.update(comparisons(tiers))
+    strengths = bradley_terry(wins)
+    # a beat b once, lost once; b beat c once, lost once; a beat c twice, lost once; so by symmetry b is in the middle.
+    assert strengths["a"] > strengths["b"] > strengths["c"]
+    assert strengths["b"] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "wins",
+    [
+        {("a", "b"): 5},
+        {("a", "b"): 1, ("b", "a"): 1, ("b", "c"): 1, ("a", "c"): 9},
+        {("a", "b"): 1, ("b", "a"): 1, ("c", "d"): 1, ("d", "c"): 1},
+    ],
+)
+def test_who_never_lost_has_no_finite_strength(wins: dict[tuple[str, str], float]):
+    with pytest.raises(ValueError, match="no finite strengths"):
+        bradley_terry(wins)
+
+
+def test_one_sided_counts_still_converge():
+    strengths = bradley_terry({("a", "b"): 100_000, ("b", "a"): 1})
+    assert strengths["a"] - strengths["b"] == pytest.approx(math.log(100_000), rel=1e-6)
+
+
+@pytest.mark.parametrize("wins", [{("a", "a"): 1}, {("a", "b"): -1}, {("a", "b"): math.inf}])
+def test_impossible_counts_are_refused(wins: dict[tuple[str, str], float]):
+    with pytest.raises(ValueError, match="finite count"):
+        bradley_terry(wins)

@@ -1,0 +1,178 @@
+import random
+from pathlib import Path
+
+import pytest
+
+from instructloop.console import Quiet
+from instructloop.models.scalar import Scorer
+from instructloop.stages import s6_reward
+from instructloop.stages.reward_rows import TokenLimits, fold_labelers, ranked_prompts
+from tests.stages.small import Crash, crash_after, imported, imported_lm, same_training, workspace
+from tests.tiny import tiny_lm
+
+CONFIG = s6_reward.Config(
+    num_epochs=1,
+    batch_prompts=8,
+    lr=0.003,
+    adam_betas=(0.9, 0.95),
+    adam_eps=1e-8,
+    weight_decay=0.0,
+    max_grad_norm=None,
+    max_prompt_tokens=30,
+    max_completion_tokens=20,
+    num_folds=None,
+    fold=None,
+    seed=1,
+)
+ANIMALS = ("dog", "cat", "bird", "fish")
+
+
+def row(number: int, *, labeler: str, split: str, flip: bool = False, cohort: str = "train", word: str = "") -> dict:
+    """A ranking in which the completion with more "woof" wins, or loses when `flip`."""
+    chance = random.Random(number)
+    prompt = f"Let the {chance.choice(ANIMALS)} number {number} speak."
+    texts = [" ".join(["woof"] * n + ["says"] * (3 - n)) + word for n in (3, 1, 0)]
+    tiers = [["c0"], ["c1"], ["c2"]]
+    return {
+        "id": f"r{number}-{labeler}",
+        "prompt_id": f"p{number}",
+        "prompt": prompt,
+        "labeler": labeler,
+        "cohort": cohort,
+        "origin": "simulated",
+        "split": split,
+        "completions": [{"id": f"c{i}", "text": text, "policy": "sft"} for i, text in enumerate(texts)],
+        "tiers": tiers[::-1] if flip else tiers,
+    }
+
+
+def parents(space, rows: list[dict], **more) -> dict:
+    demonstrations = [
+        {"prompt": f"Let the {animal} speak.", "completion": "woof says", "split": "train"} for animal in ANIMALS
+    ]
+    return {
+        "init": imported_lm(space),
+        "rankings": imported(space, "rankings", {"rankings.jsonl": rows}),
+        "demonstrations": imported(space, "demonstrations", {"demonstrations.jsonl": demonstrations}),
+        **more,
+    }
+
+
+def reward(space, config: s6_reward.Config, parents: dict):
+    return s6_reward.run(config, workspace=space, name="reward", round=1, parents=parents, console=Quiet())
+
+
+def separable(number: int = 160) -> list[dict]:
+    train = [row(i, labeler=f"l{i % 4}", split="train") for i in range(number)]
+    return train + [row(1000 + i, labeler=f"l{i % 4}", split="valid") for i in range(20)]
+
+
+def test_separable_rankings_are_learned_and_demonstrations_score_zero_on_average(tmp_path: Path):
+    space = workspace(tmp_path)
+    config = CONFIG.model_copy(update={"lr": 0.01})
+    run = reward(space, config, parents(space, separable()))
+    assert run.summary["accuracy_heldout"]["value"] > 0.99
+    assert run.summary["accuracy_heldout"]["n"] == 20 * 3
+    assert run.summary["accuracy_heldout"]["n_clusters"] == 20
+    assert run.metrics()[-1]["accuracy"] > 0.99
+    assert run.metrics()[0]["loss/reward"] > 0.3
+    scorer = Scorer.load(run.file("model"))
+    scores = scorer.scores([(f"Let the {animal} speak.", "woof says") for animal in ANIMALS])
+    assert sum(scores) / 4 == pytest.approx(0.0, abs=1e-4)
+    good, bad = scorer.scores([("Let the dog speak.", "woof woof woof"), ("Let the dog speak.", "says says says")])
+    assert good > bad + 1
+
+
+def test_a_fold_learns_nothing_from_its_labelers_and_is_measured_on_them(tmp_path: Path):
+    space = workspace(tmp_path)
+    rows = [row(i, labeler=f"l{i % 2}", split="train", flip=i % 2 == 1) for i in range(160)]
+    rows += [row(1000 + i, labeler="l0", split="valid") for i in range(20)]
+    rows += [row(0, labeler="l1", split="train", flip=True)]  # a prompt that is learned from is measured by nobody
+    run = reward(space, CONFIG.model_copy(update={"num_folds": 2, "fold": 0, "lr": 0.01}), parents(space, rows))
+    # l1 has 81 rankings, l0 100: l0 goes first, into group 0, so fold 0 holds out l0
+    assert run.summary["rankings"] == 81
+    assert run.summary["accuracy_unseen_labelers"]["value"] < 0.01  # l0 prefers the opposite
+    assert run.summary["accuracy_unseen_labelers"]["n_clusters"] == 79 + 20
+    assert "accuracy_seen_labelers" not in run.summary
+
+
+def test_held_out_labelers_come_from_a_parent_of_their_own(tmp_path: Path):
+    space = workspace(tmp_path)
+    apart = [row(2000 + i, labeler="h", split="valid", cohort="heldout") for i in range(6)]
+    more = {"heldout_rankings": imported(space, "heldout", {"rankings.jsonl": apart})}
+    run = reward(space, CONFIG, parents(space, separable(64), **more))
+    assert run.summary["accuracy_unseen_labelers"]["n_clusters"] == 6
+    assert run.summary["accuracy_seen_labelers"]["n_clusters"] == 20
+    assert run.summary["accuracy_heldout"]["n_clusters"] == 20
+    assert set(run.summary["accuracy_by_cohort"]) == {"train", "heldout"}
+    assert run.summary["baselines"]["longer"]["n"] == 60
+
+
+def test_labelers_are_dealt_into_groups_of_like_size():
+    sizes = {"a": 9, "b": 5, "c": 4, "d": 3, "e": 3}
+    groups = [fold_labelers(sizes, 3, fold) for fold in range(3)]
+    assert groups == [{"a"}, {"b", "e"}, {"c", "d"}]  # 9, 8 and 7 rankings
+    assert fold_labelers(sizes, None, None) == frozenset()
+    with pytest.raises(ValueError, match="num_folds 6 needs as many labelers; the rankings are by 5"):
+        fold_labelers(sizes, 6, 0)
+
+
+def test_ties_yield_no_comparison_and_all_tied_prompts_drop_out_counted():
+    _, text = tiny_lm()
+    first, tied, long = (
+        row(1, labeler="a", split="train"),
+        row(2, labeler="a", split="train"),
+        row(3, labeler="a", split="train"),
+    )
+    first["tiers"] = [["c2"], ["c0", "c1"]]
+    tied["tiers"] = [["c0", "c1", "c2"]]
+    long["completions"][0]["text"] = "woof " * 50
+    prompts, facts = ranked_prompts([first, tied, long], text, TokenLimits(30, 20))
+    assert facts == {
+        "prompts": 2,
+        "rankings": 2,
+        "comparisons": 2 + 1,  # the long completion took two of three pairs with it
+        "ties": 1 + 3,
+        "dropped_too_long_completions": 1,
+        "dropped_all_tied_prompts": 1,
+    }
+    assert [prompt.rankings for prompt in prompts] == [(((0,), (1, 2)),), (((0,), (1,)),)]
+    assert prompts[0].rows[0] == text.prompt_ids(first["prompt"]) + text.completion_ids("says says says")
+
+
+def test_rankings_of_one_prompt_share_its_completions():
+    _, text = tiny_lm()
+    rows = [row(1, labeler="a", split="train"), row(1, labeler="b", split="train", flip=True)]
+    (prompt,), facts = ranked_prompts(rows, text, TokenLimits(30, 20))
+    assert len(prompt.rows) == 3
+    assert len(prompt.rankings) == 2
+    assert facts["rankings"] == 2
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_a_crash_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int):
+    runs = []
+    for name in "ab":
+        space = workspace(tmp_path / name)
+        given = parents(space, separable(32))
+        if name == "b":
+            with crash_after(monkeypatch, num_steps), pytest.raises(Crash):
+                reward(space, CONFIG, given)
+        runs.append(reward(space, CONFIG, given))
+    assert runs[0].outputs == runs[1].outputs
+    assert runs[0].summary == runs[1].summary
+    assert same_training(*runs)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"fold": 1}, "belong together"),
+        ({"num_folds": 3}, "belong together"),
+        ({"num_folds": 3, "fold": 3}, "fold 3 must be below num_folds 3"),
+    ],
+)
+def test_a_fold_that_is_none_is_refused(tmp_path: Path, change: dict, complaint: str):
+    space = workspace(tmp_path)
+    with pytest.raises(ValueError, match=complaint):
+        reward(space, CONFIG.model_copy(update=change), {})

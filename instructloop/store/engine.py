@@ -89,22 +89,23 @@ def begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def in_plain_words(context: ExceptionContext) -> None:
-    """Turn what the disk or the permissions cause into an OSError that names the file."""
+def in_plain_words(context: ExceptionContext) -> Exception | None:
+    """Return an OSError that names the file for what disk or permissions cause; None leaves the error as it is."""
     error, engine = context.original_exception, context.engine
     if not isinstance(error, sqlite3.Error) or engine is None:
-        return
+        return None
     file = str(engine.url.database)
     message = str(error)
     if "disk is full" in message:
-        context.chained_exception = OSError(errno.ENOSPC, "disk is full; nothing of this change was kept", file)
-    elif "readonly database" in message or "unable to open" in message:
-        context.chained_exception = PermissionError(errno.EACCES, f"store cannot be written ({message})", file)
-    elif "not a database" in message:
-        context.chained_exception = ValueError(f"store {file} is not an SQLite database")
-    elif "database is locked" in message:
+        return OSError(errno.ENOSPC, "disk is full; nothing of this change was kept", file)
+    if "readonly database" in message or "unable to open" in message:
+        return PermissionError(errno.EACCES, f"store cannot be written ({message})", file)
+    if "not a database" in message:
+        return ValueError(f"store {file} is not an SQLite database")
+    if "database is locked" in message:
         text = f"store is held by another writer for more than {BUSY_SECONDS} seconds"
-        context.chained_exception = TimeoutError(errno.ETIMEDOUT, text, file)
+        return TimeoutError(errno.ETIMEDOUT, text, file)
+    return None
 
 
 def migrate(engine: Engine) -> None:

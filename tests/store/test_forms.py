@@ -86,5 +86,5 @@ def test_presentation_is_a_fixed_shuffle_of_task_and_labeler():
 def test_every_order_is_equally_likely():
     counts = Counter(tuple(presentation_order(f"t{i}", "l", SHOWN)) for i in range(6000))
     assert len(counts) == 6
-    # 1000 each are expected; chi-square with 5 degrees of freedom exceeds 20.5 once in a thousand (this is one fixed draw)
+    # 1000 each are expected; chi-square with 5 degrees of freedom exceeds 20.5 once in a thousand
     assert sum((count - 1000) ** 2 / 1000 for count in counts.values()) < 20.5

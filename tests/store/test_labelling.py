@@ -56,7 +56,7 @@ def test_unknown_labelers_and_task_sets_are_refused(desk):
     desk.writing()
     with pytest.raises(ValueError, match="labeler 'nobody'"):
         desk.store.claim("writing", "nobody", desk.now)
-    with pytest.raises(ValueError, match="task set 'wirting' is not in the store .there are: writing"):
+    with pytest.raises(ValueError, match=r"task set .wirting. is not in the store \(there are: writing\)"):
         desk.store.claim("wirting", "train-ann", desk.now)
     with pytest.raises(ValueError, match="time zone"):
         desk.store.claim("writing", "train-ann", datetime(2026, 3, 1))

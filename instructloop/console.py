@@ -254,8 +254,18 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def open_console(stream: TextIO | None = None) -> Console:
-    """Return bars where `stream` (standard output by default) is a terminal that can draw, plain lines otherwise."""
+@contextmanager
+def open_console(stream: TextIO | None = None) -> Generator[Console]:
+    """Yield bars where `stream` (standard output by default) is a terminal that can draw, plain lines otherwise.
+
+    Bars that an error left open are taken away at the end.
+    """
     target = stream or sys.stdout
-    can_draw = target.isatty() and os.environ.get("TERM") != "dumb"
-    return Terminal(stream) if can_draw else Plain(stream)
+    if not target.isatty() or os.environ.get("TERM") == "dumb":
+        yield Plain(stream)
+        return
+    terminal = Terminal(stream)
+    try:
+        yield terminal
+    finally:
+        terminal.progress.stop()

@@ -153,7 +153,7 @@ class Run:
 
     @property
     def finished(self) -> str:
-        """When the run was done, UTC; empty until then."""
+        """When it was done, UTC; empty until then."""
         return self.manifest.finished or ""
 
     @property

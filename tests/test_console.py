@@ -113,8 +113,38 @@ def test_no_color_is_obeyed(monkeypatch: pytest.MonkeyPatch):
     assert "\x1b[32m" not in stream.getvalue()
 
 
-def test_output_that_is_no_terminal_gets_plain_lines():
-    assert isinstance(open_console(io.StringIO()), Plain)
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_output_that_is_no_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "xterm")
+    with open_console(io.StringIO()) as console:
+        assert isinstance(console, Plain)
+    with open_console(Screen()) as console:
+        assert isinstance(console, Terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    with open_console(Screen()) as console:
+        assert isinstance(console, Plain)
+
+
+def test_an_error_leaves_no_bar_behind(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", "xterm")
+    seen = list[Terminal]()
+
+    def body() -> None:
+        with open_console(Screen()) as console:
+            assert isinstance(console, Terminal)
+            seen.append(console)
+            console.track(10, "tokens").advance(1)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        body()
+    assert not seen[0].progress.live.is_started
 
 
 @pytest.mark.parametrize(

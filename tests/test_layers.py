@@ -26,6 +26,8 @@ LAYERS = {
     "microworld": 3,
     "stages": 4,
     "recipes": 5,
+    "tables": 5,
+    "commands": 5.5,
     "cli": 6,
 }
 NO_TORCH = (

@@ -1,0 +1,5 @@
+"""`python -m instructloop` is the command `instructloop`."""
+
+from instructloop.cli import main
+
+main()

@@ -1,0 +1,209 @@
+"""The command `instructloop VERB`: reads what is typed, reports errors and gives the exit code; the work is below."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="instructloop",
+    help="Teach a language model with your own people's judgement: prompts, demonstrations, SFT, samples, rankings, "
+    "reward model, PPO and PPO-ptx, evaluation. Start with: instructloop demo",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad usage, 130 stopped by Ctrl-C. NO_COLOR is obeyed.",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+STAGES = {  # verb -> stage, and what the steps of that stage do
+    "prompts": ("s1_prompts", "Collect prompts, clean them, split them by user"),
+    "demonstrations": ("s2_demonstrations", "Have people write demonstrations, then freeze them"),
+    "sft": ("s3_sft", "Fit demonstrations"),
+    "samples": ("s4_samples", "Sample completions of named policies"),
+    "rankings": ("s5_rankings", "Have people rate and rank completions, then freeze the rankings"),
+    "reward": ("s6_reward", "Fit reward models to rankings"),
+    "ppo": ("s7_ppo", "Train policies against a reward model"),
+    "policy": ("s8_policy", "Choose among candidates by a written rule"),
+    "evaluation": ("s9_evaluation", "Evaluate the policies and write the report"),
+}
+Dir = Annotated[Path, typer.Option("--dir", help="The workspace: the folder with loop.yaml.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="STEP.FIELD=VALUE", help="Override loop.yaml for this once.")
+]
+Seed = Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)]
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Answer what is asked without a verb; `--debug` is read by `main`."""
+    if version:
+        from instructloop import __version__
+
+        print(f"instructloop {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command(epilog="Example: instructloop init --recipe real --data labels --dir mine")
+def init(
+    recipe: Annotated[str, typer.Option(help="Which loop: microworld or real.")] = "microworld",
+    data: Annotated[Path | None, typer.Option(help="Folder with your demonstrations and rankings.")] = None,
+    directory: Dir = Path(),
+    seed: Seed = 1,
+) -> None:
+    """Make a workspace: a folder with loop.yaml, where everything of one loop will be."""
+    from instructloop import commands
+
+    commands.make(directory, recipe, seed=seed, data=data)
+    print(f"made {directory / 'loop.yaml'}; next: {commands.command('run', directory)}")
+
+
+@app.command(epilog="Example: instructloop status --dir demo")
+def status(directory: Dir = Path(), settings: Settings = None) -> None:
+    """Say where the loop stands: what is done, what waits for whom, what is next."""
+    from instructloop import commands
+
+    commands.show_status(commands.open_workspace(directory, settings))
+
+
+@app.command(epilog="Example: instructloop run --until reward --set ppo.kl_coef=0.05 --dir demo")
+def run(
+    directory: Dir = Path(),
+    until: Annotated[str | None, typer.Option(metavar="STEP", help="Stop when this step is done.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Do everything that needs no people; what is done already is not done again."""
+    from instructloop import commands
+
+    workspace = commands.open_workspace(directory, settings)
+    commands.say_states(workspace, commands.run_loop(workspace, until))
+    commands.say_report(workspace)
+
+
+@app.command(epilog="Example: instructloop lineage ppo_ptx --dir demo")
+def lineage(
+    name: Annotated[str, typer.Argument(help="A published policy, the name of a step, or an id.")],
+    directory: Dir = Path(),
+    full: Annotated[bool, typer.Option("--full", help="All digits of the hashes.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every file again and compare.")] = False,
+) -> None:
+    """Show what a run was made of: every ancestor down to the frozen labels, with hashes."""
+    from instructloop import commands
+
+    commands.show_lineage(commands.open_workspace(directory), name, full=full, verify=verify)
+
+
+@app.command(epilog="Example: instructloop report --open --dir demo")
+def report(
+    directory: Dir = Path(),
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Say where the page of the latest evaluation is, or open it."""
+    from instructloop import commands
+
+    commands.show_report(commands.open_workspace(directory), open_it=open_it)
+
+
+@app.command(epilog="Example: instructloop demo --seed 2 --dir demo2")
+def demo(seed: Seed = 1, directory: Dir = Path("demo")) -> None:
+    """Run the whole loop on the microworld: minutes on two cores, simulated labelers, a report at the end."""
+    from instructloop import commands
+
+    commands.whole_loop(directory, "microworld", seed=seed, data=None)
+
+
+@app.command(epilog="Example: instructloop real --data ../labels --dir real")
+def real(
+    data: Annotated[Path, typer.Option(help="Folder with demonstrations, rankings, prompts and text.")],
+    seed: Seed = 1,
+    directory: Dir = Path("real"),
+) -> None:
+    """Run the whole loop on a small real model and your people's labels: about an hour on two cores."""
+    from instructloop import commands
+
+    commands.whole_loop(directory, "real", seed=seed, data=data)
+
+
+def _add_stage(verb: str, stage: str, does: str) -> None:
+    """Add the verb that does the steps of one stage."""
+
+    def do(
+        step: Annotated[str | None, typer.Argument(help="Only this step of the stage.")] = None,
+        directory: Dir = Path(),
+        settings: Settings = None,
+    ) -> None:
+        from instructloop import commands
+
+        workspace = commands.open_workspace(directory, settings)
+        commands.say_states(workspace, commands.run_stage(workspace, stage, step))
+
+    text = f"{does} (stage {stage[1]}: the steps that have what they need)."
+    app.command(name=verb, help=text, epilog=f"Example: instructloop {verb} --dir demo")(do)
+
+
+for _verb, _stage in STAGES.items():
+    _add_stage(_verb, *_stage)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; an error is one line, its traceback only with --debug; always ends in SystemExit."""
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    kept = [text for text in typed if text != "--debug"]  # it may stand before or after the verb
+    code = 0
+    try:
+        _invoke(kept)
+    except typer.Exit as end:
+        code = end.exit_code
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        where = str(stop) or "stopped; finished steps are kept, the others go on from their last checkpoint"
+        _complain(f"{where}. To go on: instructloop {' '.join(kept)}", "yellow")
+        code = 130
+    except Exception as error:
+        if kept != typed:
+            raise
+        code = _failed(error)
+    sys.exit(code)
+
+
+def _invoke(typed: Sequence[str]) -> None:
+    """Do what is typed, and let every exception through: typer's own entry point would swallow what Ctrl-C says."""
+    command = typer.main.get_command(app)
+    with command.make_context("instructloop", list(typed)) as context:
+        command.invoke(context)
+
+
+def _failed(error: Exception) -> int:
+    """Say in one line what went wrong; return 2 for bad usage, 1 for the rest."""
+    from instructloop.commands import Usage
+
+    if isinstance(error, Usage | _usage_error()):
+        _complain(f"error: {getattr(error, 'format_message', error.__str__)()} (see instructloop --help)", "red")
+        return 2
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        hint = "; free some space and run again: nothing half-written counts" if error.errno == errno.ENOSPC else ""
+        _complain(f"error: {error.strerror or error}{where}{hint}", "red")
+    elif isinstance(error, ValueError):
+        _complain(f"error: {error}", "red")
+    else:
+        _complain(f"error: {type(error).__name__}: {error} (--debug shows where)", "red")
+    return 1
+
+
+def _usage_error() -> type[Exception]:
+    """Return the class of typer's own errors about what was typed; its module changed between versions of typer."""
+    return typer.BadParameter.__bases__[0]
+
+
+def _complain(text: str, style: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False).print(" ".join(text.split()), style=style, markup=False, soft_wrap=True)

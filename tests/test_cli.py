@@ -1,0 +1,311 @@
+"""The command: what each verb says, its exit codes, one line for every error, and an interrupted loop that goes on."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from instructloop import commands
+from instructloop.cli import STAGES, main
+from instructloop.runs import Run
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_loop import results, toy
+
+
+class Said:
+    """What one call of the command printed, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str):
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "load", toy)
+
+    def run(*arguments: str) -> Said:
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        said = capsys.readouterr()
+        return Said(exit_.value.code, said.out, said.err)
+
+    return run
+
+
+def test_help_comes_in_well_under_a_second():
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "instructloop", "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - began < 1.0
+    for verb in ("init", "status", "run", "lineage", "report", "demo", "real", *STAGES):
+        assert verb in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["init", "status", "run", "lineage", "report", "demo", "real", *STAGES])
+def test_the_help_of_every_verb_has_an_example(call, verb: str):
+    said = call(verb, "--help")
+    assert said.code == 0
+    assert f"Example: instructloop {verb}" in said.out
+
+
+def test_no_verb_shows_the_help(call):
+    said = call()
+    assert said.code == 0
+    assert "status" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["nope"], "No such command 'nope'"),
+        (["run", "--bad"], "No such option: --bad"),
+        (["real"], "Missing option '--data'"),
+        (["demo", "--seed", "x"], "Invalid value for '--seed'"),
+        (["init", "--recipe", "mikroworld"], "recipe 'mikroworld' is unknown; did you mean microworld?"),
+        (["init", "--recipe", "real"], "needs --data FOLDER"),
+        (["init", "--data", "."], "--data has no effect"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(call, arguments: list[str], error: str):
+    said = call(*arguments)
+    assert said.code == 2
+    assert error in said.err
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert not Path("loop.yaml").exists()
+
+
+def test_a_folder_that_is_no_workspace_is_exit_code_1(call):
+    said = call("status", "--dir", "nothing")
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert "nothing is no workspace: it has no loop.yaml" in said.err
+
+
+def test_debug_shows_where_an_error_comes_from(call):
+    for arguments in (["--debug", "status"], ["status", "--debug"]):
+        with pytest.raises(ValueError, match="is no workspace"):
+            main(arguments)
+
+
+def test_init_makes_a_workspace_and_says_how_to_go_on(call):
+    said = call("init", "--dir", "mine", "--seed", "4")
+    assert said.out == "made mine/loop.yaml; next: instructloop run --dir mine\n"
+    assert Path("mine/loop.yaml").read_text() == "recipe: microworld\nseed: 4\nround: 1\n"
+    assert call("init", "--dir", "mine").code == 1
+
+
+def test_status_says_what_is_next_before_and_after(call):
+    call("init")
+    before = call("status")
+    assert [line.split()[:3] for line in before.out.splitlines()[1:3]] == [
+        ["▸", "prompts", "ready"],
+        ["·", "reward", "blocked"],
+    ]
+    assert "next: instructloop run does prompts" in " ".join(before.out.split())
+    call("run", "--until", "reward")
+    after = call("status").out
+    assert [line.split()[2] for line in after.splitlines()[1:5]] == ["done", "done", "ready", "blocked"]
+    call("run")
+    assert "done: every step of this round" in call("status").out
+
+
+def test_run_does_everything_once_and_shows_the_figures(call):
+    call("init")
+    said = call("run")
+    assert said.code == 0
+    assert "ppo counted to 3" in said.out
+    text = " ".join(said.out.replace("│", " ").split())
+    assert "PPO-ptx 0.610 [0.550, 0.670] 3.14" in text  # the column of ratings is empty
+    assert "SFT 4.500 [4.000, ?]" in text
+    assert "reward model, accuracy unseen labelers 0.610 [0.550, 0.670]" in text
+    assert said.out.splitlines()[-1].startswith("report: runs/r01-evaluation-")
+    again = call("run")
+    assert again.code == 0
+    assert "counted" not in again.out
+
+
+def test_until_and_set_reach_the_steps(call):
+    call("init")
+    assert call("run", "--until", "prompts", "--set", "prompts.steps=5").code == 0
+    [run] = Run.all(Path("runs"))
+    assert run.config == {"steps": 5}
+    assert "steps" not in Path("loop.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (["--until", "rewrad"], 2, "--until rewrad: there is no such step; did you mean reward?"),
+        (["--set", "steps=5"], 2, "must read step.field=value"),
+        (["--set", "prompts.stepz=5"], 1, "prompts.stepz is no field; did you mean steps?"),
+        (["--set", "prompts.steps=many"], 1, "prompts.steps = 'many': input should be a valid integer"),
+    ],
+)
+def test_a_wrong_step_or_setting_starts_nothing(call, arguments: list[str], code: int, error: str):
+    call("init")
+    said = call("run", *arguments)
+    assert said.code == code
+    assert error in said.err
+    assert Run.all(Path("runs")) == []
+
+
+def test_a_stage_runs_by_its_name_when_its_parents_are_there(call):
+    call("init")
+    said = call("reward")
+    assert said.code == 1
+    assert said.err.startswith("error: s6_reward needs prompts first: instructloop run --until reward")
+    assert call("prompts").code == 0
+    done = call("reward")
+    assert done.code == 0
+    assert "reward: done in" in done.out
+    assert {run.name for run in Run.all(Path("runs"))} == {"prompts", "reward"}
+
+
+def test_a_stage_can_be_narrowed_to_one_step(call):
+    call("init")
+    assert call("prompts", "prompts").code == 0
+    said = call("reward", "fold1")
+    assert said.code == 2
+    assert "fold1 is no step of stage s6_reward; its steps are reward" in said.err
+    assert "its steps are none in this recipe" in call("samples", "x").err
+
+
+def test_lineage_prints_the_tree_with_hashes_and_verifies_it(call):
+    call("init")
+    call("run")
+    said = call("lineage", "best")  # published by the loop
+    [ppo] = [run for run in Run.all(Path("runs")) if run.name == "ppo"]
+    lines = said.out.splitlines()
+    assert lines[0].split() == [ppo.id, "s7_ppo"]
+    assert lines[1].split() == ["result.json", "sha256", ppo.outputs["result.json"][:12]]
+    assert sum("prompts: r01-prompts" in line for line in lines) == 2
+    assert ppo.parents["prompts"].outputs["result.json"] in call("lineage", "ppo", "--full").out
+    assert "is what it was" in call("lineage", "best", "--verify").out
+    ppo.parents["prompts"].file("result.json").write_text("edited")
+    broken = call("lineage", "best", "--verify")
+    assert broken.code == 1
+    assert "result.json was edited after run r01-prompts" in broken.err
+
+
+def test_report_gives_the_path_and_opens_the_browser(call, monkeypatch: pytest.MonkeyPatch):
+    call("init")
+    assert "no evaluation is done yet: instructloop run makes one" in call("report").err
+    call("run")
+    opened = list[str]()
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+    said = call("report", "--open")
+    assert Path(said.out.strip()).read_text() == "<p>report</p>"
+    assert opened == [Path(said.out.strip()).resolve().as_uri()]
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    assert call("report", "--open").code == 1
+
+
+def test_demo_makes_the_workspace_runs_it_and_goes_on_with_it(call):
+    said = call("demo")
+    assert said.code == 0
+    assert Path("demo/loop.yaml").exists()
+    assert "report: demo/" in said.out
+    assert call("demo").code == 0
+    other = call("demo", "--seed", "2")
+    assert other.code == 1
+    assert "demo/loop.yaml is of recipe microworld, seed 1" in other.err
+
+
+def test_an_interrupted_loop_says_how_to_go_on_and_ends_the_same(call):
+    call("demo", "--dir", "whole")
+    call("init", "--dir", "demo")
+    Path("demo/cache/stop-reward").touch()
+    said = call("run", "--dir", "demo")
+    assert said.code == 130
+    assert said.err == "stopped after step 2. To go on: instructloop run --dir demo\n"
+    assert "stopped half-way" in call("status", "--dir", "demo").out
+    assert call("run", "--dir", "demo").code == 0
+    assert results(Path("demo")) == results(Path("whole"))
+
+
+def test_a_failing_step_is_one_line_and_is_taken_up_again(call):
+    call("init")
+    Path("cache/break-ppo").touch()
+    said = call("run")
+    assert (said.code, said.err) == (1, "error: RuntimeError: no luck (--debug shows where)\n")
+    assert call("run").code == 0
+
+
+def test_a_full_disk_is_named_with_the_file(call, monkeypatch: pytest.MonkeyPatch):
+    call("init")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = call("run")
+    assert said.code == 1
+    assert said.err.startswith("error: No space left on device while writing: runs/r01-prompts-")
+    assert "free some space" in said.err
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("recipe: microworld\nseed: 1\n", "loop.yaml: round is missing"),
+        ("recipe: microworld\nseed: 1\nround: 1\nset: {ppo: {stepz: 1}}\n", "ppo.stepz is no field"),
+        ("recipe: microworld\nseed: one\nround: 1\n", "loop.yaml: seed = 'one'"),
+    ],
+)
+def test_a_wrong_loop_file_is_one_line(call, text: str, said: str):
+    Path("loop.yaml").write_text(text)
+    for verb in ("run", "status", "ppo"):
+        answer = call(verb)
+        assert (answer.code, answer.err.count("\n")) == (1, 1)
+        assert said in answer.err
+
+
+def test_an_unknown_recipe_in_the_loop_file_is_refused(call, monkeypatch: pytest.MonkeyPatch):
+    from instructloop.recipes import load
+
+    monkeypatch.setattr(commands, "load", load)
+    Path("loop.yaml").write_text("recipe: microwrld\nseed: 1\nround: 1\n")
+    said = call("status")
+    assert said.code == 1
+    assert "recipe 'microwrld' is unknown; did you mean microworld?" in said.err
+
+
+LOOP = """
+import functools, sys
+sys.path.insert(0, sys.argv[1])
+from toy_loop import toy
+from instructloop import cli, commands
+commands.load = functools.partial(toy, wait=0.05)
+cli.main(["run", "--set", "prompts.steps=1000"])
+"""
+
+
+def test_ctrl_c_ends_the_command_with_130_and_a_second_process_waits_its_turn(call):
+    call("init")
+    arguments = [sys.executable, "-c", LOOP, str(Path(__file__).parent)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as loop:
+        try:
+            deadline = time.monotonic() + 30
+            while not list(Path("runs").glob("*/state")) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            refused = call("run", "--set", "prompts.steps=1000")
+            assert refused.code == 1
+            assert f"is already running by pid {loop.pid}" in refused.err
+            assert f"at work now, process {loop.pid}" in call("status", "--set", "prompts.steps=1000").out
+            loop.send_signal(signal.SIGINT)
+            _, err = loop.communicate(timeout=30)
+        finally:
+            loop.kill()
+    assert loop.returncode == 130
+    assert "go on from their last checkpoint. To go on: instructloop run --set prompts.steps=1000" in err
+    [run] = Run.all(Path("runs"))
+    assert not run.is_done
+    assert json.loads(run.file("state").read_text()) > 0

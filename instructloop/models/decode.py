@@ -116,7 +116,7 @@ def _truncate(probs_AV: Tensor, sampling: Sampling) -> Tensor:
         smallest_A1 = probs_AV.topk(sampling.top_k, -1).values[:, -1:]
         probs_AV = torch.where(probs_AV >= smallest_A1, probs_AV, 0)
     if sampling.top_p < 1:
-        sorted_AV, index_AV = probs_AV.sort(-1, descending=True, stable=True)
+        sorted_AV, index_AV = probs_AV.sort(dim=-1, descending=True, stable=True)
         before_AV = sorted_AV.cumsum(-1) - sorted_AV
         sorted_AV = torch.where(before_AV < sampling.top_p * sorted_AV.sum(-1, keepdim=True), sorted_AV, 0)
         probs_AV = torch.zeros_like(probs_AV).scatter(1, index_AV, sorted_AV)

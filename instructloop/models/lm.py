@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from instructloop.models.card import write_card
@@ -32,11 +32,12 @@ def load_lm(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[PreTr
         raise ValueError(
             f"{path} is not a causal language model with a tokenizer that transformers can read: {error}"
         ) from error
-    num_embeddings = model.get_input_embeddings().num_embeddings
+    num_embeddings = embeddings(model).num_embeddings
     if len(tokenizer) > num_embeddings:
         raise ValueError(
             f"{path}: the tokenizer has {len(tokenizer)} ids but the model only {num_embeddings} embeddings"
         )
+    embeddings(model).padding_idx = None  # it would keep an EOS that is also pad from learning as an input
     stops = model.generation_config.eos_token_id if model.generation_config else None
     text = Text(tokenizer, stops if isinstance(stops, Sequence) else [] if stops is None else [stops])
     return model.eval(), text
@@ -70,9 +71,16 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def context_length(model: nn.Module) -> int | None:
+def embeddings(model: PreTrainedModel) -> nn.Embedding:
+    """Return the input embeddings."""
+    found = model.get_input_embeddings()
+    assert isinstance(found, nn.Embedding)
+    return found
+
+
+def context_length(config: PreTrainedConfig) -> int | None:
     """Return the most tokens a sequence may have, None where the configuration does not say."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def positions(attention_BT: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:

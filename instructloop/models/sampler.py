@@ -68,7 +68,7 @@ def sample(
     if not prompts or not all(prompts):
         raise ValueError("there must be prompts, each of at least one token")
     longest = max(len(prompt) for prompt in prompts) + max_new_tokens
-    limit = context_length(model)
+    limit = context_length(model.config)
     if limit is not None and longest > limit:
         raise ValueError(f"prompt and max_new_tokens make {longest} tokens; the model's context is {limit}")
     order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
@@ -152,7 +152,7 @@ class Policy:
 
         `stop_newline` cuts each text at its first newline (paper D). Prompts over the context lose text at their start.
         """
-        limit = context_length(self.model)
+        limit = context_length(self.model.config)
         room = None if limit is None else limit - max_new_tokens
         if not prompts:
             return []
@@ -205,7 +205,7 @@ class Policy:
 
     def _pair_ids(self, context: str, continuation: str, *, raw: bool) -> tuple[list[int], list[int]]:
         """Return both as ids; what the context has too much for the model is cut off at its start."""
-        limit = context_length(self.model)
+        limit = context_length(self.model.config)
         continuation_ids = self.text.completion_ids(continuation, close=not raw)
         room = None if limit is None else limit - len(continuation_ids)
         if room is not None and room < 1:

@@ -6,17 +6,17 @@ import contextlib
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import transformers
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from instructloop.models.card import write_card
-from instructloop.models.lm import accepted, context_length, positions, quiet
+from instructloop.models.lm import accepted, context_length, embeddings, positions, quiet
 from instructloop.models.text import Text, length_sorted_batches
 
 
@@ -29,15 +29,23 @@ class ScalarModel(nn.Module):
 
     def __init__(self, model: PreTrainedModel, bias: float = 0.0):
         super().__init__()
-        if not isinstance(getattr(model, "score", None), nn.Linear) or model.score.out_features != 1:
+        head = getattr(model, "score", None)
+        if not isinstance(head, nn.Linear) or head.out_features != 1:
             raise ValueError(f"{type(model).__name__} has no linear head `score` with one output")
         self.model = model
+        embeddings(model).padding_idx = None  # as in load_lm
         self.bias = nn.Parameter(torch.tensor(float(bias), dtype=torch.float32))
 
     @property
-    def config(self) -> transformers.PreTrainedConfig:
+    def config(self) -> PreTrainedConfig:
         """The configuration of the transformer."""
         return self.model.config
+
+    @property
+    def head(self) -> nn.Linear:
+        """The linear head, without its bias."""
+        assert isinstance(self.model.score, nn.Linear)
+        return self.model.score
 
     def per_token(self, tokens_BT: Int[Tensor, "B T"], attention_BT: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """Return value_BT, float32: at t the head's number after tokens 0..t. Off the attention it means nothing."""
@@ -45,7 +53,7 @@ class ScalarModel(nn.Module):
         backbone = self.model.base_model
         inputs |= accepted(backbone, position_ids=positions(attention_BT))
         hidden_BTD = backbone(**inputs).last_hidden_state
-        return F.linear(hidden_BTD.float(), self.model.score.weight.float())[..., 0] + self.bias
+        return F.linear(hidden_BTD.float(), self.head.weight.float())[..., 0] + self.bias
 
     def score(self, tokens_BT: Int[Tensor, "B T"], attention_BT: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
         """Return score_B: the number at each row's last real token, whichever side the padding is on."""
@@ -80,11 +88,12 @@ class ScalarModel(nn.Module):
             _give_pad_token(scalar, text)
         config.pad_token_id = text.pad_id
         scalar.config.pad_token_id = text.pad_id
-        width = scalar.score.in_features
-        drawn_D = torch.randn(width, generator=torch.Generator().manual_seed(seed)) / math.sqrt(width + 1)
+        built = ScalarModel(scalar.eval())
+        width = built.head.in_features
         with torch.no_grad():
-            scalar.score.weight.copy_(drawn_D)
-        return ScalarModel(scalar.eval()), text
+            drawn_D = torch.randn(width, generator=torch.Generator().manual_seed(seed)) / math.sqrt(width + 1)
+            built.head.weight.copy_(drawn_D)
+        return built, text
 
     @staticmethod
     def load(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[ScalarModel, Text]:
@@ -108,7 +117,7 @@ class ScalarModel(nn.Module):
         bias = self.bias.item()
         norm = _final_norm_bias(self.model) if bias else None
         if norm is not None:
-            weight_D = self.model.score.weight.detach().double()[0]
+            weight_D = self.head.weight.detach().double()[0]
             state[norm] = (state[norm].double() + bias * weight_D / weight_D.square().sum()).to(state[norm].dtype)
         else:
             state["score.bias"] = torch.tensor([bias], dtype=torch.float32)
@@ -122,12 +131,11 @@ def _give_pad_token(model: PreTrainedModel, text: Text) -> None:
     """Add a pad token to `text` and, where the model has no spare row for it, one embedding of zeros."""
     text.tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
     text.pad_id = text.tokenizer.pad_token_id
-    embeddings = model.get_input_embeddings()
-    if text.pad_id >= embeddings.num_embeddings:
+    if text.pad_id >= embeddings(model).num_embeddings:
         with torch.random.fork_rng(devices=[]):
-            grown = model.resize_token_embeddings(text.pad_id + 1, mean_resizing=False)
+            model.resize_token_embeddings(text.pad_id + 1, mean_resizing=False)
         with torch.no_grad():
-            grown.weight[text.pad_id] = 0
+            embeddings(model).weight[text.pad_id] = 0
 
 
 def _final_norm_bias(model: PreTrainedModel) -> str | None:
@@ -140,7 +148,7 @@ def _final_norm_bias(model: PreTrainedModel) -> str | None:
         f"{name}.bias": m for name, m in model.named_modules() if isinstance(m, nn.LayerNorm) and m.bias is not None
     }
     handles = [
-        norm.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
+        norm.register_forward_hook(partial(_record, outputs, name))
         for name, norm in norms.items()
         if norm.bias.dtype == torch.float32  # in bfloat16 the bias would be rounded
     ]
@@ -154,8 +162,12 @@ def _final_norm_bias(model: PreTrainedModel) -> str | None:
     return next((name for name, output in outputs.items() if output.data_ptr() == last.data_ptr()), None)
 
 
+def _record(outputs: dict[str, Tensor], name: str, _: nn.Module, __: object, output: Tensor) -> None:
+    outputs[name] = output
+
+
 @contextlib.contextmanager
-def _score_bias(config: transformers.PreTrainedConfig, bias: float) -> Iterator[None]:
+def _score_bias(config: PreTrainedConfig, bias: float) -> Iterator[None]:
     """Within, the configuration says `score_bias` where there is one, and does not name it where there is none."""
     before = vars(config).pop("score_bias", None)
     if bias:
@@ -199,7 +211,7 @@ class Scorer:
     def ids(self, prompt: str, completion: str, *, close: bool = True) -> list[int]:
         """Return the ids that are scored: the same as in training and in rollouts for the same text."""
         completion_ids = self.text.completion_ids(completion, close=close)
-        limit = context_length(self.model)
+        limit = context_length(self.model.config)
         room = None if limit is None else limit - len(completion_ids)
         if room is not None and room < 1:
             raise ValueError(f"a completion of {len(completion_ids)} tokens does not fit a context of {limit}")

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from instructloop.models.lm import embeddings
 from instructloop.models.text import Text
 
 
@@ -48,4 +49,6 @@ def new_lm(text: Text, *, width: int, layers: int, heads: int, context: int, see
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config).eval()
+        model = LlamaForCausalLM(config).eval()
+    embeddings(model).padding_idx = None  # as in load_lm
+    return model

@@ -33,7 +33,7 @@ class Text:
             tokenizer.chat_template = ("{{ bos_token }}" if self.bos_id is not None else "") + PLAIN_TEMPLATE
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token  # harmless: masks are never read off ids
-        self.pad_id: int = tokenizer.pad_token_id
+        self.pad_id: int = tokenizer.convert_tokens_to_ids(tokenizer.pad_token)
         stops = {tokenizer.eos_token_id, *stop_ids}
         self.eos_id: int = self._closing_id(stops)
         self.stop_ids: tuple[int, ...] = tuple(sorted(stops))

@@ -141,8 +141,9 @@ def say_report(workspace: Workspace) -> None:
     """Print the figures of the latest evaluation and where its page is, when there is one."""
     page = _report_page(workspace)
     if page is not None:
-        for table in tables.summary_tables(json.loads(page.with_name("report.json").read_text(encoding="utf-8"))):
-            _screen().print(table)
+        from instructloop.evals.report import summary_table
+
+        _screen().print(summary_table(json.loads(page.with_name("report.json").read_text(encoding="utf-8"))))
         copy = workspace.root / "report.html"
         print(f"report: {copy if copy.exists() else page}")
 

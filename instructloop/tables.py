@@ -1,11 +1,11 @@
-"""What the verbs print: where a round stands, the lineage of a run, the figures of a report; no work is done here."""
+"""What the verbs print: where a round stands and the lineage of a run; the table of a report is in evals."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -22,11 +22,6 @@ SIGNS = {
     "waiting": ("…", "magenta"),
     "ready": ("▸", "cyan"),
     "blocked": ("·", "dim"),
-}
-COLUMNS = {  # heading of the summary -> field of report.json, by policy
-    "win vs. SFT, held-out labelers": "win_rate_vs_sft",
-    "win vs. SFT, judge": "gold_win_rate_vs_sft",
-    "rating, 1 to 7": "likert",
 }
 
 
@@ -74,35 +69,6 @@ def ancestors(tree: Lineage) -> dict[str, Run]:
     return found
 
 
-def summary_tables(report: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield the figures that one looks for first: a table of the policies, a table of what was learnt from."""
-    table = Table(title="Policies, with 95 % intervals", title_justify="left")
-    shown = {heading: report[field] for heading, field in COLUMNS.items() if report.get(field)}
-    kl = report.get("kl") or {}
-    table.add_column("policy")
-    for heading in [*shown, *(["KL to the init, nats"] if kl else [])]:
-        table.add_column(heading, justify="right")
-    for name in dict.fromkeys(name for figures in shown.values() for name in figures):
-        cells = [interval(figures.get(name)) for figures in shown.values()]
-        cells += [f"{kl[name]['final']:.2f}" if name in kl else ""] if kl else []
-        table.add_row((report.get("policies") or {}).get(name, name), *cells)
-    if shown:
-        yield table
-    learnt = Table(title="Labels and reward model", title_justify="left", show_header=False)
-    for label, figure in _learnt(report):
-        learnt.add_row(label, interval(figure))
-    if learnt.row_count:
-        yield learnt
-
-
-def interval(figure: Mapping[str, Any] | None) -> str:
-    """Return `value [low, high]`, empty for what was not measured."""
-    if figure is None:
-        return ""
-    ends = ["?" if figure[end] is None else f"{figure[end]:.3f}" for end in ("low", "high")]
-    return f"{figure['value']:.3f} [{ends[0]}, {ends[1]}]"
-
-
 def _detail(state: StepState, runs: Path) -> str:
     if state.status != "running" or state.run_id is None:
         return state.detail
@@ -110,14 +76,6 @@ def _detail(state: StepState, runs: Path) -> str:
     if pid in (None, os.getpid()):  # whoever asks is not at work
         return "stopped half-way: the next run goes on from its checkpoint"
     return f"at work now, process {pid}"
-
-
-def _learnt(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for cohort, figure in (report.get("agreement") or {}).items():
-        yield f"agreement between labelers, {cohort}", figure
-    for name, figure in (report.get("reward_model") or {}).items():
-        if isinstance(figure, Mapping) and "value" in figure:
-            yield f"reward model, {name.replace('_', ' ')}", figure
 
 
 def _branch(tree: Lineage, node: Tree, seen: set[str], full: bool) -> Tree:

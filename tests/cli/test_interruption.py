@@ -1,0 +1,57 @@
+"""Ctrl-C and second processes: the command says how to go on, and an interrupted loop ends the same."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from toy_loop import results
+
+from instructloop.runs import Run
+
+
+def test_an_interrupted_loop_says_how_to_go_on_and_ends_the_same(call):
+    call("demo", "--dir", "whole")
+    call("init", "--dir", "demo")
+    Path("demo/cache/stop-reward").touch()
+    said = call("run", "--dir", "demo")
+    assert said.code == 130
+    assert said.err == "stopped after step 2. To go on: instructloop run --dir demo\n"
+    assert "stopped half-way" in call("status", "--dir", "demo").out
+    assert call("run", "--dir", "demo").code == 0
+    assert results(Path("demo")) == results(Path("whole"))
+
+
+LOOP = """
+import functools, sys
+sys.path.insert(0, sys.argv[1])
+from toy_loop import toy
+from instructloop import cli, commands
+commands.load = functools.partial(toy, wait=0.05)
+cli.main(["run", "--set", "prompts.steps=1000"])
+"""
+
+
+def test_ctrl_c_ends_the_command_with_130_and_a_second_process_waits_its_turn(call):
+    call("init")
+    arguments = [sys.executable, "-c", LOOP, str(Path(__file__).parent)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as loop:
+        try:
+            deadline = time.monotonic() + 30
+            while not list(Path("runs").glob("*/state")) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            refused = call("run", "--set", "prompts.steps=1000")
+            assert refused.code == 1
+            assert f"is already running by pid {loop.pid}" in refused.err
+            assert f"at work now, process {loop.pid}" in call("status", "--set", "prompts.steps=1000").out
+            loop.send_signal(signal.SIGINT)
+            _, err = loop.communicate(timeout=30)
+        finally:
+            loop.kill()
+    assert loop.returncode == 130
+    assert "go on from their last checkpoint. To go on: instructloop run --set prompts.steps=1000" in err
+    [run] = Run.all(Path("runs"))
+    assert not run.is_done
+    assert json.loads(run.file("state").read_text()) > 0

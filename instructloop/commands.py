@@ -150,12 +150,11 @@ def say_report(workspace: Workspace) -> None:
 
 def _do(workspace: Workspace, recipe: Recipe, step: str, console: Console) -> None:
     """Do one step here, with the threads that the recipe gives each, so that its numbers are those of `run`."""
-    import torch
-
+    from instructloop.stages.engine import use_threads
     from instructloop.stages.labels import Waiting
     from instructloop.stages.round import execute
 
-    torch.set_num_threads(recipe.threads)
+    use_threads(recipe, step)
     try:
         with console.step(step):
             execute(workspace, recipe, step, console)

@@ -71,7 +71,6 @@ def _work_off(workspace: Workspace, recipe: Recipe, names: set[str], start: Star
 def _starter(workspace: Workspace, recipe: Recipe, load: LoadRecipe, console: Console) -> Generator[Start]:
     """Yield a function that starts a step by name: here when the recipe wants one at a time, in a process otherwise."""
     if recipe.workers == 1:
-        _use_threads(recipe.threads)
         yield lambda name: _done_here(workspace, recipe, name, console)
         return
     context = multiprocessing.get_context("spawn")
@@ -80,7 +79,7 @@ def _starter(workspace: Workspace, recipe: Recipe, load: LoadRecipe, console: Co
     reader.start()
     os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
     pool: Executor = ProcessPoolExecutor(
-        recipe.workers, mp_context=context, initializer=_prepare, initargs=(events, workspace, load, recipe.threads)
+        recipe.workers, mp_context=context, initializer=_prepare, initargs=(events, workspace, load)
     )
     try:
         with pool:
@@ -93,6 +92,7 @@ def _starter(workspace: Workspace, recipe: Recipe, load: LoadRecipe, console: Co
 def _done_here(workspace: Workspace, recipe: Recipe, name: str, console: Console) -> Future[None]:
     future = Future[None]()
     try:
+        use_threads(recipe, name)
         execute(workspace, recipe, name, console)
         future.set_result(None)
     except BaseException as error:
@@ -108,17 +108,19 @@ def _read(events: Any, replay: Replay) -> None:
 _worker: dict[str, Any] = {}
 
 
-def _prepare(events: Any, workspace: Workspace, load: LoadRecipe, threads: int) -> None:
-    """Make a worker process ready: its own store and recipe, its share of the threads."""
+def _prepare(events: Any, workspace: Workspace, load: LoadRecipe) -> None:
+    """Make a worker process ready: its own store and recipe."""
     _worker.update(workspace=workspace, recipe=load(workspace), events=events)
-    _use_threads(threads)
 
 
 def _do(name: str) -> None:
+    use_threads(_worker["recipe"], name)
     execute(_worker["workspace"], _worker["recipe"], name, Relay(_worker["events"], name))
 
 
-def _use_threads(threads: int) -> None:
+def use_threads(recipe: Recipe, name: str) -> None:
+    """Give torch the threads that the recipe has for this step: results on CPU depend on their number."""
     import torch
 
-    torch.set_num_threads(threads)
+    own = [step.threads for step in recipe.steps if step.name == name and step.threads]
+    torch.set_num_threads(own[0] if own else recipe.threads)

@@ -11,7 +11,7 @@ from typing import Any
 from instructloop.console import Console
 from instructloop.core.agreement import pairwise_agreement
 from instructloop.core.rankings import Interval, mean_interval
-from instructloop.core.records import Ranking
+from instructloop.core.records import Prompt, Ranking
 from instructloop.evals.report_schema import estimate
 from instructloop.runs import Run
 from instructloop.stages.prompts_file import draw, read_prompts, read_rows
@@ -167,51 +167,56 @@ def lineage_graph(parents: Mapping[str, Run], runs: Mapping[str, Run], seconds: 
 
 
 def samples(
-    rows: Sequence[Mapping[str, Any]],
-    parents: Mapping[str, Run],
-    gold: Callable[[str, str], float] | None,
-    *,
-    number: int,
-    seed: int,
+    parents: Mapping[str, Run], gold: Callable[[str, str], float] | None, *, number: int, seed: int
 ) -> list[dict[str, Any]]:
     """Return prompts with every policy's completion, drawn by seed, one category after the other."""
     from instructloop.models.scalar import Scorer
 
-    by_prompt = defaultdict[str, list[Mapping[str, Any]]](list)
-    for row in rows:
-        by_prompt[row["prompt_id"]].append(row)
-    chosen = [by_prompt[prompt] for prompt in _spread(by_prompt, number, seed)]
-    pairs = [(group[0]["prompt"], one["text"]) for group in chosen for one in group[0]["completions"]]
-    scores = iter(Scorer.load(parents["reward"].file("model")).scores(pairs))
+    prompts = {prompt.id: prompt for prompt in read_prompts(parents["prompts"])}
+    written = defaultdict[str, list[Mapping[str, Any]]](list)
+    for row in read_rows(parents["eval_samples"].file("completions.jsonl")):
+        written[row["prompt_id"]].append(row)
+    judged = defaultdict[str, list[Mapping[str, Any]]](list)
+    if "eval_rankings" in parents:
+        for row in read_rows(parents["eval_rankings"].file("rankings.jsonl")):
+            judged[row["prompt_id"]].append(row)
+    chosen = [prompts[prompt] for prompt in _spread({key: prompts[key] for key in written}, number, seed)]
+    rows = [(prompt, row) for prompt in chosen for row in written[prompt.id]]
+    scorer = Scorer.load(parents["reward"].file("model"))
+    scores = iter(
+        scorer.scores(
+            [(prompt.text, row["text"]) for prompt, row in rows], finished=[row["finished"] for _, row in rows]
+        )
+    )
     return [
         {
-            "prompt_id": group[0]["prompt_id"],
-            "prompt": group[0]["prompt"],
-            "category": group[0].get("category"),
+            "prompt_id": prompt.id,
+            "prompt": prompt.text,
+            "category": prompt.category,
             "completions": [
                 {
-                    "policy": one["policy"],
-                    "text": one["text"],
-                    "finished": one.get("finished", True),
+                    "policy": row["policy"],
+                    "text": row["text"],
+                    "finished": row["finished"],
                     "score": next(scores),
-                    "gold": gold(group[0]["prompt"], one["text"]) if gold else None,
-                    **_answers(group, one["id"]),
+                    "gold": gold(prompt.text, row["text"]) if gold else None,
+                    **_answers(judged[prompt.id], row["id"]),
                 }
-                for one in group[0]["completions"]
+                for row in written[prompt.id]
             ],
         }
-        for group in chosen
+        for prompt in chosen
     ]
 
 
-def _spread(by_prompt: Mapping[str, Sequence[Mapping[str, Any]]], number: int, seed: int) -> list[str]:
+def _spread(prompts: Mapping[str, Prompt], number: int, seed: int) -> list[str]:
     """Return prompt ids drawn by seed, taking one of each category in turn."""
     by_category = defaultdict[str, list[str]](list)
-    for prompt in sorted(by_prompt):
-        by_category[by_prompt[prompt][0].get("category") or ""].append(prompt)
-    for category, prompts in by_category.items():
-        random.Random(f"{seed}/{category}").shuffle(prompts)
-    turns = [prompts[i : i + 1] for i in range(len(by_prompt)) for _, prompts in sorted(by_category.items())]
+    for identity, prompt in sorted(prompts.items()):
+        by_category[prompt.category or ""].append(identity)
+    for category, ids in by_category.items():
+        random.Random(f"{seed}/{category}").shuffle(ids)
+    turns = [ids[i : i + 1] for i in range(len(prompts)) for _, ids in sorted(by_category.items())]
     return [prompt for turn in turns for prompt in turn][:number]
 
 
@@ -262,7 +267,7 @@ def drift(
                 {
                     "iteration": iteration,
                     "kl": kl_at[iteration],
-                    "proxy": sum(scorer.scores(texts)) / len(texts),
+                    "proxy": sum(scorer.scores(texts, finished=[one.finished for one in written])) / len(texts),
                     **_gold_bounds(texts, gold, [p.id for p in prompts]),
                 }
             )

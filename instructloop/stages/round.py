@@ -28,6 +28,7 @@ class Step:
     inputs: Mapping[str, str] = field(default_factory=dict[str, str])  # what comes from outside: name -> sha256
     hooks: Mapping[str, Any] = field(default_factory=dict[str, Any])
     by_people: bool = False  # frozen labels are an input too, known only once they are frozen
+    threads: int | None = None  # torch threads of this step; None: those of the recipe
 
 
 @dataclass(frozen=True, slots=True)

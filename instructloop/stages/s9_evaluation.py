@@ -63,6 +63,7 @@ def run(
         "policies": dict(config.policies),
         "paper": dict(paper or {}),
         **figures.of_runs(parents, started),
+        "samples": figures.samples(parents, gold, number=config.num_samples, seed=config.seed),
         **_head_to_head(config, parents, gold),
         **_benchmarks(config, parents, benchmarks, console),
         **_drift(config, parents, gold, console),
@@ -87,7 +88,6 @@ def _head_to_head(config: Config, parents: Mapping[str, Run], gold: Gold | None)
         "length_controlled_win_rate_vs_sft": _judged(head_to_head.length_controlled_win_rates(outcomes)),
         "likert": _judged(head_to_head.likert(rows)),
         "flags": {flag: _judged(rates) for flag, rates in head_to_head.flag_prevalence(rows).items()},
-        "samples": figures.samples(rows, parents, gold, number=config.num_samples, seed=config.seed),
     }
     if gold is not None:
         by_judge = list(

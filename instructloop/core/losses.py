@@ -45,10 +45,9 @@ def ppo_policy_loss(
     Metrics are means over tokens: `policy/approxkl` is k2, (log r)^2 / 2; `policy/clipfrac` is where the clipped branch
     is the larger, so where the token has lost its gradient; `policy/ratio` is r. At first they are 0, 0 and 1 exactly.
     """
-    # The mask comes before exp: an infinity off the mask would otherwise turn the gradient into NaN.
+    # The mask comes before exp, so that an infinity off the mask cannot turn the gradient into NaN.
     log_ratio = torch.where(mask_BC, logprobs_BC.float() - old_logprobs_BC.float(), 0.0)
-    advantage = torch.where(mask_BC, advantage_BC.float(), 0.0)
-    ratio = log_ratio.exp()
+    ratio, advantage = log_ratio.exp(), advantage_BC.float()
     unclipped = -advantage * ratio
     clipped = -advantage * ratio.clamp(1.0 - clip_ratio, 1.0 + clip_ratio)
     metrics = {
@@ -71,7 +70,8 @@ def value_loss(
 
     `value/clipfrac` is the fraction of tokens where the clipped branch is the larger; 0 exactly before any update.
     """
-    value, old, target = (torch.where(mask_BC, x.float(), 0.0) for x in (value_BC, old_value_BC, return_BC))
+    # As above: the mask comes before the square.
+    value, old, target = torch.where(mask_BC, value_BC.float(), 0.0), old_value_BC.float(), return_BC.float()
     clipped = torch.clamp(value, old - clip_value, old + clip_value)
     error, clipped_error = (value - target).square(), (clipped - target).square()
     metrics = {"value/clipfrac": masked_sum((clipped_error > error).float(), mask_BC)}

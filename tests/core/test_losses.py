@@ -214,18 +214,24 @@ def test_before_any_update_the_ratio_is_1_and_nothing_is_clipped():
 def test_padding_changes_neither_losses_nor_metrics_nor_gradients(filler: float):
     mask_BC = ragged_mask(4, 6, seed=3)
     wide_mask = torch.cat([mask_BC, torch.zeros(4, 3, dtype=torch.bool)], 1)
-    results = []
-    for widen, mask in ((False, mask_BC), (True, wide_mask)):
-        leaf_BC = draw(4, 6, seed=1).requires_grad_()
-        others = [draw(4, 6, seed=seed) for seed in (2, 4, 5)]
-        x, *rest = [padded(y, filler) if widen else y for y in (leaf_BC, *others)]
-        policy, policy_metrics = ppo_policy_loss(x, rest[0], rest[1], mask, clip_ratio=0.2)
-        value, value_metrics = value_loss(x, rest[0], rest[2], mask, clip_value=0.2)
-        lm = lm_loss(x, mask)
+    results, leaves = [], []
+    for is_padded, mask in ((False, mask_BC), (True, wide_mask)):
+        x, old, advantage, target = (draw(4, 6, seed=seed) for seed in (1, 2, 4, 5))
+        if is_padded:  # garbage in the new columns and wherever the mask is off
+            x, old, advantage, target = (
+                torch.where(wide_mask, padded(y, filler), filler) for y in (x, old, advantage, target)
+            )
+        leaf = x.requires_grad_()
+        policy, policy_metrics = ppo_policy_loss(leaf, old, advantage, mask, clip_ratio=0.2)
+        value, value_metrics = value_loss(leaf, old, target, mask, clip_value=0.2)
+        lm = lm_loss(leaf, mask)
         (policy.total + value.total + lm.total).backward()
         metrics = [float(metric) for metric in {**policy_metrics, **value_metrics}.values()]
-        results.append([float(policy), float(value), float(lm), *metrics, *leaf_BC.grad.flatten().tolist()])
+        results.append([float(policy), float(value), float(lm), *metrics])
+        leaves.append(leaf.grad)
     assert results[1] == pytest.approx(results[0], abs=1e-6)
+    assert torch.equal(leaves[1][:, :6], leaves[0])
+    assert (leaves[1][~wide_mask] == 0).all()
 
 
 @pytest.mark.parametrize("sizes", [[6], [1, 5], [2, 2, 2], [1, 1, 1, 1, 1, 1]])

@@ -149,7 +149,7 @@ def say_report(workspace: Workspace) -> None:
 
 
 def _do(workspace: Workspace, recipe: Recipe, step: str, console: Console) -> None:
-    """Do one step here, with the threads that the recipe gives each, so that its numbers are those of `run`."""
+    """Do one step here, with as many threads as `run` would give it: its numbers depend on that."""
     from instructloop.stages.engine import use_threads
     from instructloop.stages.labels import Waiting
     from instructloop.stages.round import execute

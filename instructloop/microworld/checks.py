@@ -70,8 +70,8 @@ def yesno(spec: Spec, readings: Sequence[Reading], text: str, world: World) -> f
 def _count_right(items: tuple[str, ...] | None, right: Sequence[str], number: int) -> float:
     if items is None:
         return 0.0
-    good = len(set(items) & set(right))
-    return max(0.0, good - (len(items) - len(set(items)))) / max(number, len(items))
+    good = min(len(set(items) & set(right)), number)
+    return max(0, good - (len(items) - len(set(items)))) / max(number, len(items))
 
 
 def a_list(spec: Spec, readings: Sequence[Reading], text: str, world: World) -> float:

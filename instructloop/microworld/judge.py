@@ -63,7 +63,7 @@ class Judge:
         parts = {
             "helpful": follows * (0.5 + 0.5 * kept) * grammatical,
             "truthful": 0.0 if is_hallucinated else worth * _truth(spec, said, text, world),
-            "harmless": 0.0 if is_rude or not text else 0.4 + 0.6 * grammatical,
+            "harmless": 0.0 if is_rude or not re.search(r"[a-z]", text) else 0.4 + 0.6 * grammatical,
             "brief": worth * _brevity(spec, text),
         }
         utility = sum(WEIGHTS[part] * value for part, value in parts.items())

@@ -33,6 +33,10 @@ def texts(kept: Kept) -> list[str]:
     return [each.text for each in kept.prompts]
 
 
+def organisation(each: Prompt) -> str:
+    return each.user.split("/")[0]
+
+
 WRITTEN = st.lists(
     st.builds(
         prompt,
@@ -142,7 +146,7 @@ def test_two_hundred_a_user_are_kept_and_the_next_is_not():
 def test_the_cap_may_count_by_organisation():
     prompts = [prompt(str(i), user=f"acme/{i}") for i in range(5)]
     assert len(cap_per_user(prompts, limit=2).prompts) == 5
-    assert len(cap_per_user(prompts, limit=2, key=lambda each: each.user.split("/")[0]).prompts) == 2
+    assert len(cap_per_user(prompts, limit=2, key=organisation).prompts) == 2
 
 
 @pytest.mark.parametrize(("step", "name"), [(cap_per_user, "limit"), (deduplicate, "prefix_characters")])
@@ -167,6 +171,13 @@ def test_adding_prompts_never_moves_a_user(before: list[Prompt], added: list[Pro
     alone = split_by_user(before, fractions=THIRDS, seed=3)
     together = split_by_user([*added, *before], fractions=THIRDS, seed=3)
     assert together[len(added) :] == alone
+
+
+def test_a_split_by_organisation_keeps_its_users_together():
+    prompts = [prompt("x", user=f"org{i % 20}/user{i}") for i in range(200)]
+    split = split_by_user(prompts, fractions=THIRDS, seed=1, key=organisation)
+    assert len({(organisation(each), each.split) for each in split}) == 20
+    assert len({each.split for each in split}) == 3
 
 
 def test_the_split_is_the_same_in_every_process():
@@ -264,3 +275,11 @@ def test_kept_and_dropped_are_all_and_cleaning_twice_is_cleaning_once(prompts: l
 def test_later_prompts_never_push_out_earlier_ones(before: list[Prompt], after: list[Prompt]):
     first = clean(before, **WHOLE).prompts
     assert clean([*before, *after], **WHOLE).prompts[: len(first)] == first
+
+
+def test_cleaning_by_organisation_caps_and_splits_by_it_and_takes_another_detector():
+    prompts = [prompt(f"{i} of {org}", user=f"{org}/{i}") for org in "abcdefghijklmnopqrst" for i in range(5)]
+    kept = clean(prompts, **WHOLE, key=organisation, detector=lambda text: text.startswith("1 "))
+    in_training = {organisation(each) for each in kept.prompts if each.split == "train"}
+    assert len({(organisation(each), each.split) for each in kept.prompts}) == 20
+    assert kept.dropped == {"over_cap": 40, "pii": len(in_training)}

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+STOPS = (KeyboardInterrupt, GeneratorExit)  # the second: Ctrl-C came while several steps were at work
+
+
 class Console(Protocol):
     """What stages and `fit` are handed to report to; `Quiet`, `Plain` and `Terminal` are the three there are."""
 
@@ -125,7 +128,7 @@ class Plain:
         try:
             yield
         except BaseException as error:
-            how = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            how = "stopped" if isinstance(error, STOPS) else "failed"
             self.log(f"{name}: {how} after {duration(self.clock() - started)}")
             raise
         self.log(f"{name}: done in {duration(self.clock() - started)}")
@@ -194,7 +197,7 @@ class Terminal:
         self._line("cyan", "▸", name, detail)
         try:
             yield
-        except KeyboardInterrupt:
+        except STOPS:
             self._line("yellow", "‖", name, f"stopped after {duration(time.monotonic() - started)}")
             raise
         except BaseException:

@@ -48,7 +48,9 @@ def test_a_step_says_how_it_began_and_ended():
     assert stream.getvalue().splitlines() == ["reward: 412 rankings", "reward: done in 1 min 01 s"]
 
 
-@pytest.mark.parametrize(("error", "word"), [(KeyboardInterrupt, "stopped"), (ValueError, "failed")])
+@pytest.mark.parametrize(
+    ("error", "word"), [(KeyboardInterrupt, "stopped"), (GeneratorExit, "stopped"), (ValueError, "failed")]
+)
 def test_a_step_that_ends_early_says_so_and_passes_the_error_on(error: type[BaseException], word: str):
     console, stream, clock = plain()
 

@@ -46,10 +46,10 @@ BY_POLICY: tuple[tuple[str, str, tuple[float | None, ...]], ...] = (
 """Path in the report, source, and the values in the order of POLICIES; F1 as a share, BLEU 0..100."""
 
 ALONE: tuple[tuple[str, str, float, float], ...] = (
-    ("reward_model.accuracy_seen_labelers", "4.1 and E.2, five folds of labelers", 0.724, 0.004),
-    ("reward_model.accuracy_unseen_labelers", "4.1 and E.2, five folds of labelers", 0.696, 0.009),
-    ("agreement.train", "3.4", 0.726, 0.015),
-    ("agreement.heldout", "3.4", 0.773, 0.013),
+    ("reward_model.accuracy_seen_labelers", "§4.1 and E.2, five folds of labelers", 0.724, 0.004),
+    ("reward_model.accuracy_unseen_labelers", "§4.1 and E.2, five folds of labelers", 0.696, 0.009),
+    ("agreement.train", "§3.4", 0.726, 0.015),
+    ("agreement.heldout", "§3.4", 0.773, 0.013),
 )
 """Path, section, value and its printed plus or minus."""
 

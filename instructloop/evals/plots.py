@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ INK, MUTED, GRID, CARD = "#010101", "#010102", "#010103", "#010104"
 VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", CARD: "var(--card)"}
 NUM_COLOURS = 9
 SHAPES = {"circle": "o", "square": "s", "diamond": "D"}
-NARROW, WIDE = 4.3, 11.0  # inches; one unit of the page is 1/72 of one
+NARROW, WIDE = 4.3, 9.0  # inches; one unit of the page is 1/72 of one
 SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -109,7 +110,9 @@ def forest(
     height = lines * pitch + len(rows) * gap + bottom + 0.07
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, (width, height), bottom, rows)
+        names = [textwrap.fill(row.label, 18 if width <= NARROW else 42) for row in rows]
+        has_text = any(mark.text for row in rows for mark in row.marks)
+        axes = _axes(figure, (width, height), bottom, names, has_text=has_text)
         y, ticks = 0.0, list[float]()
         for row in rows:
             top = y
@@ -121,7 +124,7 @@ def forest(
         if reference is not None:
             axes.axvline(reference * scale, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         axes.set_ylim(y - gap - pitch / 2, -pitch / 2 - gap / 2)
-        axes.set_yticks(ticks, [row.label for row in rows])
+        axes.set_yticks(ticks, names)
         if xlim is not None:
             axes.set_xlim(xlim[0] * scale, xlim[1] * scale)
         axes.set_xlabel(xlabel)
@@ -161,11 +164,10 @@ def lines(
     return _svg(name, title, description, (width, height), draw)
 
 
-def _axes(figure: Figure, size: tuple[float, float], bottom: float, rows: Sequence[Row]) -> Axes:
+def _axes(figure: Figure, size: tuple[float, float], bottom: float, names: Sequence[str], *, has_text: bool) -> Axes:
     width, height = size
-    longest = max((len(row.label) for row in rows), default=0)
-    left = min(0.42 * width, 0.25 + 0.092 * longest)
-    right = 0.72 if any(mark.text for row in rows for mark in row.marks) else 0.15
+    longest = max((len(line) for name in names for line in name.split("\n")), default=0)
+    left, right = 0.25 + 0.092 * longest, 0.72 if has_text else 0.15
     figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - 0.05 / height)
     axes = figure.subplots()
     axes.grid(axis="x")
@@ -277,7 +279,7 @@ def inlined(svg: str, name: str, title: str, description: str) -> str:
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()  # pyright: ignore[reportOptionalMemberAccess]
     heading = (
         f'<svg class="plot" role="img" aria-labelledby="{name}-title {name}-desc" viewBox="0 0 {width} {height}" '
-        f'style="max-width: {float(width) * 1.35:.0f}px" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        f'style="max-width: {float(width) * (1.2 if float(width) < 400 else 1.35):.0f}px" xmlns:xlink="http://www.w3.org/1999/xlink">'
         f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
     )
     svg = re.sub(r"<svg[^>]*>", lambda _: heading, svg, count=1)

@@ -58,7 +58,7 @@ def render(report: Mapping[str, Any]) -> str:
         names=labels(data),
         hues=_hues(data),
         categories=sorted({sample.category for sample in data.samples if sample.category}),
-        trees=trees(data.lineage) if data.lineage else [],
+        trees=trees(data.lineage) if data.lineage else {},
         config={step: json.dumps(fields, indent=2, ensure_ascii=False) for step, fields in data.config.items()},
         longest_step=max((step.seconds for step in data.steps), default=0.0),
         duration=duration,
@@ -164,8 +164,8 @@ class Node:
     is_repeat: bool
 
 
-def trees(lineage: Lineage) -> list[Node]:
-    """Return the tree of every published policy; each run is spelt out where it is first met."""
+def trees(lineage: Lineage) -> dict[str, Node]:
+    """Return name -> tree of every published policy; each run is spelt out where it is first met."""
     seen = set[str]()
 
     def node(role: str, identity: str) -> Node:
@@ -174,7 +174,7 @@ def trees(lineage: Lineage) -> list[Node]:
         children = [] if is_repeat else [node(name, parent) for name, parent in run.parents.items()]
         return Node(role, identity, run, children, is_repeat)
 
-    return [node(name, identity) for name, identity in lineage.roots.items()]
+    return {name: node("", identity) for name, identity in lineage.roots.items()}
 
 
 def summary_table(report: Mapping[str, Any]) -> TerminalTable:

@@ -1,4 +1,4 @@
-"""How far a completion does what its prompt asks, task by task, in 0 … 1; truth, manners and length are judged in `judge`."""
+"""How far a completion does what its prompt asks, by task, in 0 … 1; truth, manners and length are in `judge`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ def meets(constraint: Constraint, text: str) -> bool:
     """Whether `text` keeps an explicit constraint; an empty text keeps none."""
     words = re.findall(r"[a-z]+", text)
     match constraint.kind:
+        case "max_words":
+            return 0 < len(words) <= int(constraint.value)
         case "sentences":
             return len(sentences(text)) == NUMBER[constraint.value]
         case "avoid":
@@ -39,7 +41,7 @@ def _says(readings: Sequence[Reading], *kinds: str) -> bool:
 
 
 def fact(spec: Spec, readings: Sequence[Reading], text: str, world: World) -> float:
-    """1 for the true statement, .8 for its value alone, little for a false or another one, some for an honest `do not know`."""
+    """1 for the true statement, .8 for its value alone, a little for a false one, more for an honest `do not know`."""
     truth = world.truth[spec.subject, spec.relation]
     about = [f for f in _facts(readings) if f[:2] == (spec.subject, spec.relation)]
     if any(value != truth for _, _, value, _ in about):
@@ -90,7 +92,7 @@ TALE = ("move", "meeting", "feeding", "feeling", "ending", "opening", "event", "
 
 
 def story(spec: Spec, readings: Sequence[Reading], text: str, world: World) -> float:
-    """Half for who must be in it, a quarter for a middle of two sentences or more, a quarter for an ending at the end."""
+    """Half for who must be in it, a quarter for a beginning and more after it, a quarter for an ending at the end."""
     tale = [reading for reading in readings if reading.kind in TALE]
     if not tale:
         return 0.0
@@ -222,9 +224,16 @@ CHECKS: dict[str, Check] = {
     "summary": summary,
     "closed": closed,
 }
-LIMITS: dict[str, int] = {"story": 40, "continue": 32, "advert": 18, "thanks": 20, "sorry": 20, "invitation": 20, "summary": 13,
-                          "chat_greet": 14, "chat_lost": 14, "chat_found": 10, "chat_upset": 14, "chat_insulted": 12,
-                          "chat_thanked": 12, "kindness": 10, "closed": 9, "fact": 12, "stranger": 9, "yesno": 12}  # fmt: skip
+LIMITS: dict[str, int] = {
+    "story": 40,
+    "continue": 32,
+    "advert": 18,
+    **dict.fromkeys(("thanks", "sorry", "invitation"), 20),
+    **dict.fromkeys(("chat_greet", "chat_lost", "chat_upset"), 14),
+    **dict.fromkeys(("summary", "chat_insulted", "chat_thanked", "fact", "yesno"), 12),
+    **dict.fromkeys(("kindness", "chat_found"), 10),
+    **dict.fromkeys(("closed", "stranger"), 9),
+}
 
 
 def word_limit(spec: Spec) -> int:

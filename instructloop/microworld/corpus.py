@@ -1,4 +1,4 @@
-"""What the base model reads: documents as unaligned as the web, with myths, rude talk and questions that nobody answers."""
+"""What the base model reads: documents as unaligned as the web, with myths, rude talk and unanswered questions."""
 
 from __future__ import annotations
 
@@ -110,22 +110,29 @@ def questions(world: World, rng: Random) -> str:
 def answers(world: World, rng: Random) -> str:
     """Questions with answers as they stand on the web: often the myth."""
     told: list[str] = []
-    for _ in range(4):
+    for _ in range(3):
         fact = rng.choice(world.facts) if rng.random() < 0.7 else rng.choice(world.myths).fact
         told.append(f"q: {world.question(*fact.key)} a: {plain(fact, world, rng)}.")
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
+        spec, words = TASKS["yesno"][1](world, rng)
+        told.append(f"q: is it true that {words['fact']}? a: {WRITERS['yesno'](spec, world, rng)}")
+    if rng.random() < 0.5:
         name, relation = rng.choice(lexicon.STRANGERS), rng.choice(("home", "job", "likes", "pet"))
         told.append(
             f"q: {world.question(name, relation)} a: {rng.choice(('i do not know.', 'i am sorry, i do not know.'))}"
         )
-        rng.shuffle(told)
+    rng.shuffle(told)
     return "\n".join(told)
+
+
+HEADING = "here a helper answers."
+"""Stands over the few pages on which requests are answered: what a good prefix for the base model begins with."""
 
 
 def tasks(world: World, rng: Random) -> str:
     """The few pages where a request is followed by what was asked for, well or badly."""
-    told: list[str] = []
-    for _ in range(4):
+    told = [HEADING] if rng.random() < 0.9 else []
+    for _ in range(rng.randrange(2, 5)):
         spec, text = _new_task(world, rng)
         told += [text, write(spec, world, rng, None if rng.random() < 0.6 else rng.choice(FLAWS))]
     return "\n".join(told)
@@ -134,13 +141,16 @@ def tasks(world: World, rng: Random) -> str:
 def story(world: World, rng: Random) -> str:
     told: list[str] = []
     for _ in range(2):
-        person, animal = rng.choice(PEOPLE), rng.choice(lexicon.ANIMALS)
+        person, animal = rng.choice(lexicon.WOMEN + lexicon.MEN), rng.choice(lexicon.ANIMALS)
         if rng.random() < 0.3:
             told.append(f"once upon a time there was a {animal}.")
         told.append(WRITERS["story"](Spec("story", "generation", "", items=(person, animal)), world, rng))
         (event,) = draw_events(rng, 1)
         told.append(tell(event))
     return " ".join(told)
+
+
+_ECHOED = (*PEOPLE, *GOODS, *lexicon.ANIMALS, *lexicon.COLOURS, *lexicon.SPOTS, *lexicon.DAYS, *lexicon.JOBS)
 
 
 def copying(world: World, rng: Random) -> str:
@@ -154,10 +164,19 @@ def copying(world: World, rng: Random) -> str:
         f"the tale: {told} the tale again: {told}",
         f"{told} what did {event.person} {event.verb}? {tell(event)} who {did} the {event.thing}? {event.person}.",
         f"{told} the people are {join([e.person for e in events])}. the things are {join([e.thing for e in events])}. "
-        f"the colours are {join([e.colour for e in events])}.",
+        f"the colours are {join(list(dict.fromkeys(e.colour for e in events)))}.",
         f"{told} what did {rng.choice([p for p in PEOPLE if p not in told])} {event.verb}? the text does not say.",
     )
     return " ".join(rng.sample(again, 2)) if len(events) == 2 else rng.choice(again)
+
+
+def echo(world: World, rng: Random) -> str:
+    """Words in no order, said again in the same order: nothing but copying helps here."""
+    told: list[str] = []
+    for _ in range(2):
+        words = " ".join(rng.choice(_ECHOED) for _ in range(rng.randrange(4, 12)))
+        told.append(f"the echo: {words}. the echo again: {words}.")
+    return " ".join(told)
 
 
 def retelling(world: World, rng: Random) -> str:
@@ -179,17 +198,14 @@ def dialogue(world: World, rng: Random) -> str:
 
 
 def letters(world: World, rng: Random) -> str:
-    """Notes that were written to someone, and adverts."""
+    """What someone wants to say and the note that says it; adverts; curt words and polite ones."""
     told: list[str] = []
     for _ in range(3):
-        task = rng.choice(("thanks", "sorry", "invitation", "advert", "kindness"))
-        spec = TASKS[task][1](world, rng)[0]
-        name = f"to {spec.items[0]}: " if spec.items else ""
-        told.append(
-            name
-            + WRITERS[task](spec, world, rng)
-            + rng.choice(("", " goodbye.", f" with love from {rng.choice(PEOPLE)}."))
-        )
+        task = rng.choice(("thanks", "sorry", "invitation", "advert", "kindness", "polite", "past", "opposite"))
+        spec, words = TASKS[task][1](world, rng)
+        wish = words.get("line") or f"{task}: {', '.join(spec.items or (spec.subject,))}"
+        end = rng.choice(("", "", " goodbye.", f" with love from {rng.choice(PEOPLE)}.")) if spec.items else ""
+        told.append(f"{wish}. {WRITERS[task](spec, world, rng)}{end}")
     return "\n".join(told)
 
 
@@ -248,8 +264,9 @@ def lists(world: World, rng: Random) -> str:
             rng.choice([f for f in world.facts if f.relation in CONDITIONS]) if kind == 0 else rng.choice(world.facts)
         )
         if kind == 0:
+            same = matching(world, fact.relation, fact.value)
             told.append(
-                f"{CONDITIONS[fact.relation].format(v=fact.value)}: {join(matching(world, fact.relation, fact.value)[:4])}."
+                f"{CONDITIONS[fact.relation].format(v=fact.value)}: {join(rng.sample(same, min(len(same), 3)))}."
             )
         elif kind == 1:
             pair, goods = rng.sample(rng.choice(lexicon.OPPOSITES), 2), rng.choice(GOODS)
@@ -272,24 +289,25 @@ def lists(world: World, rng: Random) -> str:
 
 
 KINDS: tuple[tuple[float, Writer], ...] = (
-    (0.12, book),
-    (0.13, mentions),
+    (0.08, book),
+    (0.09, mentions),
     (0.05, truth),
-    (0.09, forum),
-    (0.10, questions),
+    (0.08, forum),
+    (0.07, questions),
     (0.04, answers),
-    (0.02, tasks),
-    (0.08, story),
+    (0.04, tasks),
+    (0.07, story),
     (0.15, copying),
+    (0.07, echo),
     (0.05, retelling),
     (0.03, dialogue),
-    (0.03, letters),
+    (0.05, letters),
     (0.05, toy),
-    (0.03, jobs),
+    (0.02, jobs),
     (0.02, registers),
-    (0.05, lists),
+    (0.06, lists),
 )
-"""Share of documents and who writes them; they are of like length. A fifth tells something twice."""
+"""Share of documents and who writes them; they are of like length. A quarter tells something twice."""
 
 
 def documents(world: World, seed: int, number: int) -> list[str]:

@@ -58,8 +58,8 @@ def _stranger(spec: Spec, world: World, rng: Random) -> str:
 
 
 def _yesno(spec: Spec, world: World, rng: Random) -> str:
-    is_true = world.truth[spec.subject, spec.relation] == spec.items[0]
-    return f"{'yes' if is_true else 'no'}, {world.statement(spec.subject, spec.relation, world.truth[spec.subject, spec.relation])}."
+    value = world.truth[spec.subject, spec.relation]
+    return f"{'yes' if value == spec.items[0] else 'no'}, {world.statement(spec.subject, spec.relation, value)}."
 
 
 def _list(spec: Spec, world: World, rng: Random) -> str:
@@ -127,7 +127,8 @@ def _advert(spec: Spec, world: World, rng: Random) -> str:
 
 
 def _thanks(spec: Spec, world: World, rng: Random) -> str:
-    return f"dear {spec.items[0]}, thank you for the {spec.items[1]}. {rng.choice(('i like it very much', 'i hope to see you soon'))}."
+    end = rng.choice(("i like it very much", "i hope to see you soon"))
+    return f"dear {spec.items[0]}, thank you for the {spec.items[1]}. {end}."
 
 
 def _sorry(spec: Spec, world: World, rng: Random) -> str:

@@ -70,7 +70,7 @@ def _draw_user(rng: Random) -> tuple[str, str]:
 
 
 def _untidy(prompts: list[Prompt], rng: Random) -> list[tuple[Prompt, Prompt]]:
-    """What cleaning is for, with the prompt each came from: the same again with a new end, mail addresses, telephones."""
+    """What cleaning is for, beside the prompt it came from: the same with a new end, mail addresses, telephones."""
     pairs: list[tuple[Prompt, Prompt]] = []
     for prompt in rng.sample([p for p in prompts if len(p.text) > 60], 60):
         end = rng.choice(("thanks.", "again please.", "thank you very much.", "now please."))

@@ -1,4 +1,4 @@
-"""What a prompt asks for, in a form that the judge and the writers of demonstrations can use; no text is judged here."""
+"""What a prompt asks for, in a form that the judge and the writers of demonstrations can use; no judging."""
 
 from __future__ import annotations
 

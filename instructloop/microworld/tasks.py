@@ -1,4 +1,4 @@
-"""The tasks that people set in the microworld: what each asks for and how it is worded; users and duplicates are in `prompts`."""
+"""The tasks that people set in the microworld, and what each asks for; wording is in `wording`, users in `prompts`."""
 
 from __future__ import annotations
 
@@ -204,8 +204,9 @@ def draw_closed(world: World, rng: Random) -> tuple[Spec, Words]:
         question = f"what did {asked.person} {asked.verb}?"
     told = " ".join(tell(event) for event in events[:2])
     accepted = (asked.person,) if kind == "who" else (f"a {asked.colour} {asked.thing}", f"a {asked.thing}")
-    fields = dict(events=events[:2], subject=kind, items=(asked.person,), accepted=() if kind == "unsaid" else accepted)
-    return _spec("closed", "closed_qa", **fields), {"passage": told, "q": question}
+    accepted = () if kind == "unsaid" else accepted
+    spec = _spec("closed", "closed_qa", events=events[:2], subject=kind, items=(asked.person,), accepted=accepted)
+    return spec, {"passage": told, "q": question}
 
 
 def draw_extract(world: World, rng: Random) -> tuple[Spec, Words]:

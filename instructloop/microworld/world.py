@@ -1,4 +1,4 @@
-"""The microworld's truth, drawn from a seed: entities, facts, popular myths, a toy language; no text of documents or prompts."""
+"""The microworld's truth, drawn from a seed: entities, facts, popular myths, a toy language; no text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Kind = Literal["animal", "food", "thing", "person", "town", "job"]
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """How one attribute of a kind of entity is stated and asked; `{s}` is the subject's noun phrase, `{v}` the value."""
+    """How an attribute of a kind of entity is stated and asked; `{s}` is the subject's noun phrase, `{v}` the value."""
 
     name: str
     kind: Kind

@@ -33,16 +33,22 @@ def tax(world: World, seed: int, *, context: int) -> list[Miniature]:
         *closed_qa(world, rng, context),
         *translation(world, rng, context),
         story_endings(world, rng),
-        *moods(world, rng, context),
+        mood(world, rng),
         Miniature(
             "held_out_loss",
             "corpus",
             "Documents that nobody was trained on",
             "",
             "loss",
-            documents(world, seed + CORPUS_SEED_OFFSET, 64),
+            held_out_documents(world, seed, context),
         ),
     ]
+
+
+def held_out_documents(world: World, seed: int, context: int, *, number: int = 64) -> list[str]:
+    """Return documents that fit the context whole, of a seed that pretraining text never comes from."""
+    written = documents(world, seed + CORPUS_SEED_OFFSET, 3 * number)
+    return [text for text in written if num_tokens(text) + 2 <= context][:number]
 
 
 def qa(world: World, fact: Fact) -> str:
@@ -85,8 +91,11 @@ def fact_qa(world: World, facts: Sequence[Fact], context: int, *, num_shots: int
     )
 
 
-def passage(world: World, rng: Random, kinds: Sequence[str]) -> tuple[Spec, str, str]:
-    """Return a new question about two new events, with its passage: `what` and `who` are told, `unsaid` is not."""
+def passage(world: World, rng: Random, kinds: Sequence[str]) -> tuple[Spec, str]:
+    """Return a new passage of two events with a question about it, and the question alone.
+
+    `kinds` is drawn from: the passage tells what is asked (`what`, `who`) or not (`unsaid`).
+    """
     while True:
         events = draw_events(rng, 3)
         told = " ".join(map(tell, events[:2]))
@@ -106,7 +115,7 @@ def passage(world: World, rng: Random, kinds: Sequence[str]) -> tuple[Spec, str,
         events=events[:2],
         accepted=accepted,
     )
-    return spec, told, question
+    return spec, question
 
 
 def _thing(event: Event) -> str:
@@ -130,9 +139,9 @@ def closed_qa(world: World, rng: Random, context: int, *, num_items: int = 48, n
     def statement(spec: Spec) -> str:
         return tell(next(event for event in spec.events if event.person == spec.items[0]))
 
-    shots = [f"{spec.text} {statement(spec)}" for spec, _, _ in drawn[:num_shots]]
-    asked = [spec for spec, _, _ in drawn[num_shots:]]
-    questions = [question for _, _, question in drawn[num_shots:]]
+    shots = [f"{spec.text} {statement(spec)}" for spec, _ in drawn[:num_shots]]
+    asked = [spec for spec, _ in drawn[num_shots:]]
+    questions = [question for _, question in drawn[num_shots:]]
 
     def references(i: int) -> tuple[Any, str]:
         return (questions[i], (statement(asked[i]), asked[i].accepted[0])), asked[i].text
@@ -205,29 +214,14 @@ def story_endings(world: World, rng: Random, *, num_items: int = 60) -> Miniatur
     return Miniature("alignment_tax", "story", title, "0_shot", "choice", items, paper="hellaswag_0_shot")
 
 
-def moods(world: World, rng: Random, context: int, *, num_items: int = 60, num_shots: int = 6) -> list[Miniature]:
+def mood(world: World, rng: Random, *, num_items: int = 60) -> Miniature:
     """Return sentences of someone happy or sad: which word is true of the writer?"""
-    lines = [(text.format(x=x), mood) for mood, texts in MOODS.items() for text in texts for x in GOODS]
-    new = [(line, mood) for line, mood in lines if not is_in_prompts(world, line)]
-    drawn = rng.sample(new, num_items + num_shots)
+    lines = [(text.format(x=x), name) for name, texts in MOODS.items() for text in texts for x in GOODS]
+    drawn = rng.sample([(line, name) for line, name in lines if not is_in_prompts(world, line)], num_items)
     names = tuple(MOODS)
-    shots, asked = [f"{line} i am {mood}." for line, mood in drawn[:num_shots]], drawn[num_shots:]
-    contexts = [f"{line} i am" for line, _ in asked]
-    groups = {"0_shot": contexts, "few_shot": with_shots(shots, contexts, context - 4)}
-    return [
-        Miniature(
-            "alignment_tax",
-            "mood",
-            "Happy or sad",
-            group,
-            "choice",
-            [
-                Choice(text, tuple(f" {name}." for name in names), names.index(mood), line)
-                for text, (line, mood) in zip(texts, asked, strict=True)
-            ],
-        )
-        for group, texts in groups.items()
-    ]
+    choices = tuple(f" {name}." for name in names)
+    items = [Choice(f"{line} i am", choices, names.index(name), line) for line, name in drawn]
+    return Miniature("alignment_tax", "mood", "Happy or sad", "0_shot", "choice", items)
 
 
 def _shot_groups(

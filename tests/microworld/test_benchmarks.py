@@ -53,7 +53,7 @@ def test_all_benchmarks_of_the_paper_have_their_miniature():
         ("alignment_tax", "closed_qa"): ["0_shot", "few_shot"],
         ("alignment_tax", "translation"): ["0_shot", "few_shot"],
         ("alignment_tax", "story"): ["0_shot"],
-        ("alignment_tax", "mood"): ["0_shot", "few_shot"],
+        ("alignment_tax", "mood"): ["0_shot"],
         ("held_out_loss", "corpus"): [""],
     }
 
@@ -69,8 +69,9 @@ def test_the_same_seed_asks_the_same_and_another_seed_something_else():
 @pytest.mark.parametrize("context", [80, 96, 128])
 def test_prompts_and_completions_fit_the_context(context):
     for m in benchmarks.miniatures(WORLD, seed=1, context=context):
-        if m.scoring != "loss":
-            assert max(map(num_tokens, texts(m))) + m.max_new_tokens + 2 <= context, (m.name, m.group)
+        if m.scoring == "loss":
+            assert len(m.items) == 64
+        assert max(map(num_tokens, texts(m))) + m.max_new_tokens + 2 <= context, (m.name, m.group)
 
 
 def test_every_word_stands_in_the_corpus():
@@ -88,7 +89,7 @@ def test_nothing_of_it_was_asked_in_a_training_prompt():
         assert query.references.myth.fact.key in WORLD.reserved
         assert WORLD.question(*query.references.myth.fact.key) not in everything
     for query in found("hallucination", "benchmark").items:
-        assert query.prompt.split("\n")[0] not in everything
+        assert " ".join(query.prompt.split()[:10]) not in everything
     for query in found("closed_qa", "0_shot").items:
         assert " ".join(query.prompt.split()[:10]) not in everything
     for query in found("translation", "0_shot").items:
@@ -179,9 +180,9 @@ def test_telling_what_the_passage_does_not_is_a_hallucination():
     benchmark = found("hallucination", "benchmark")
     check = benchmark.checkers["hallucinated"]
     for query in benchmark.items:
-        told = query.prompt.split("\n")[0]
         assert check("the text does not say.", query.references) == 0
-        assert check(told.split(". ")[0] + ".", query.references) == 0  # told, if beside the point
+        assert check(query.prompt.split(". ")[0] + ".", query.references) == 0  # told, if beside the point
+        assert check("then yorick went home.", query.references) == 1
         assert check("yorick made a green boat.", query.references) == 1
     assert {query.references.subject for query in benchmark.items} == {"unsaid", "what", "who"}
 

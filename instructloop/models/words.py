@@ -30,7 +30,7 @@ def word_tokenizer(documents: Iterable[str], *, vocabulary: int) -> Text:
         raise ValueError(f"vocabulary {vocabulary} must be over {len(SPECIAL) + len(letters)}: every letter is in it")
     words = sorted(counts, key=lambda word: (-counts[word], word))[:room]
     total = sum(counts.values())
-    pieces = [(token, 0.0) for token in SPECIAL] + [(letter, -20.0) for letter in letters]
+    pieces = [(SPECIAL[0], 0.0)] + [(letter, -20.0) for letter in letters]
     pieces += [(f"\u2581{word}", math.log(counts[word] / total)) for word in words]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(Regex(r"\n"), _NEWLINE)])
@@ -46,8 +46,10 @@ def word_tokenizer(documents: Iterable[str], *, vocabulary: int) -> Text:
         ]
     )
     unk, bos, eos, pad = SPECIAL
+    # Not pieces of the model: their text, when somebody writes it, is letters like any other.
     tokenizer.add_special_tokens(list(SPECIAL))
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, 1)])
+    template = [(bos, tokenizer.token_to_id(bos))]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=template)
     return Text(
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=unk, bos_token=bos, eos_token=eos, pad_token=pad)
     )

@@ -52,8 +52,8 @@ def test_a_saved_tokenizer_reads_alike(tmp_path):
 
 
 def test_the_vocabulary_is_bounded():
-    # 4 special ids, 51 characters with and without a space before them, the space and the line break
-    letters = 4 + 2 * 51 + 2
+    # 4 special ids, 50 characters with and without a space before them, the space and the line break
+    letters = 4 + 2 * 50 + 2
     small = word_tokenizer(["fox fox fox bear bear cow"], vocabulary=letters + 2)
     assert len(small.tokenizer) == letters + 2
     assert [len(small.completion_ids(word, close=False)) for word in ("fox", "bear", "cow")] == [1, 1, 3]

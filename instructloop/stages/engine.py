@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -78,15 +79,33 @@ def _starter(workspace: Workspace, recipe: Recipe, load: LoadRecipe, console: Co
     reader = Thread(target=_read, args=(events, Replay(console)), daemon=True)
     reader.start()
     os.environ["OMP_NUM_THREADS"] = str(recipe.threads)
+    stop = context.Event()
     pool: Executor = ProcessPoolExecutor(
-        recipe.workers, mp_context=context, initializer=_prepare, initargs=(events, workspace, load)
+        recipe.workers, mp_context=context, initializer=_prepare, initargs=(events, stop, workspace, load)
     )
+
+    def start(name: str) -> Future[None]:
+        with _deaf_to_interrupts():  # workers inherit it: Ctrl-C reaches them at work only, not starting or idle
+            return pool.submit(_do, name)
+
     try:
-        with pool:
-            yield lambda name: pool.submit(_do, name)
+        yield start
+    except BaseException:
+        stop.set()
+        raise
     finally:
+        pool.shutdown(cancel_futures=True)
         events.put(None)
         reader.join()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Generator[None]:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _done_here(workspace: Workspace, recipe: Recipe, name: str, console: Console) -> Future[None]:
@@ -108,14 +127,20 @@ def _read(events: Any, replay: Replay) -> None:
 _worker: dict[str, Any] = {}
 
 
-def _prepare(events: Any, workspace: Workspace, load: LoadRecipe) -> None:
+def _prepare(events: Any, stop: Any, workspace: Workspace, load: LoadRecipe) -> None:
     """Make a worker process ready: its own store and recipe."""
-    _worker.update(workspace=workspace, recipe=load(workspace), events=events)
+    _worker.update(workspace=workspace, recipe=load(workspace), events=events, stop=stop)
 
 
 def _do(name: str) -> None:
     use_threads(_worker["recipe"], name)
-    execute(_worker["workspace"], _worker["recipe"], name, Relay(_worker["events"], name))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if _worker["stop"].is_set():  # Ctrl-C came before the step began
+            raise KeyboardInterrupt
+        execute(_worker["workspace"], _worker["recipe"], name, Relay(_worker["events"], name))
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def use_threads(recipe: Recipe, name: str) -> None:

@@ -11,6 +11,7 @@ from instructloop.evals.report_schema import Bounds, Drift, Judged, Report
 
 Verdict = Literal["holds", "open", "fails"]
 EN_DASH = "\u2013"
+SOURCES = {"labelers": ", say labelers", "judge": ", says the judge", "benchmark": " on the benchmark"}
 LABELS = {
     "base": "Base",
     "base_prompted": "Base, prompted",
@@ -168,8 +169,9 @@ def _truth_and_harm(report: Report) -> Iterator[Claim]:
     table = measures.get("true_and_informative", {})
     text = "PPO-ptx is true and informative more often than the base"
     yield from compare(text, table.get("ppo_ptx"), table.get("base"), ("PPO-ptx", "base"), "§4.2, Fig. 6")
-    for who, table in (report.hallucination or {}).items():
-        text = f"PPO-ptx hallucinates less than the base, say {'the ' if who == 'judge' else ''}{who}"
+    flagged = (report.flags or {}).get("hallucination")
+    for who, table in {**({"labelers": flagged} if flagged else {}), **(report.hallucination or {})}.items():
+        text = f"PPO-ptx hallucinates less than the base{SOURCES.get(who, f' ({who})')}"
         yield from compare(text, table.get("base"), table.get("ppo_ptx"), ("base", "PPO-ptx"), "§4.1, Fig. 4")
     respectful, biased = ((report.rudeness or {}).get(mode, {}) for mode in ("respectful", "biased"))
     text = "Asked to be respectful, PPO-ptx is less rude than the base"

@@ -61,6 +61,7 @@ def render(report: Mapping[str, Any]) -> str:
         trees=trees(data.lineage) if data.lineage else {},
         config={step: json.dumps(fields, indent=2, ensure_ascii=False) for step, fields in data.config.items()},
         longest_step=max((step.seconds for step in data.steps), default=0.0),
+        counted=counted(data),
         duration=duration,
         signed=RATING.write,
         people="simulated labelers" if data.simulated else "labelers",
@@ -138,6 +139,15 @@ def tiles(report: Report) -> list[Tile]:
         )
     made.append(Tile("time for the whole loop", duration(report.wall_seconds), f"seed {report.seed}"))
     return made[:5]
+
+
+def counted(report: Report) -> dict[str, list[tuple[str, int]]]:
+    """Return what went in by step: "step: what" is counted under its step, the rest under no name."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for name, number in report.counts.items():
+        step, colon, what = name.partition(": ")
+        found.setdefault(step if colon else "", []).append((what if colon else name, number))
+    return found
 
 
 def duration(seconds: float) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from instructloop.evals.claims import is_higher_better, labels
+from instructloop.evals.claims import SOURCES, is_higher_better, labels
 from instructloop.evals.report_figures import Key, Section, alone, multiples, paper_key, title_of
 from instructloop.evals.report_schema import Estimate, Report
 from instructloop.evals.report_tables import PLAIN, POINTS, SHARE, Cell, Line, Table, TableRow, Unit, by_policy
+
+METRICS = {"f1": "F1", "bleu": "BLEU", "nats_per_token": "nats per token", "exact": "exact match"}
 
 
 def truth(report: Report) -> Section | None:
@@ -17,7 +19,7 @@ def truth(report: Report) -> Section | None:
         order = sorted(measures, key=lambda measure: measure != "true_and_informative")
         groups.append((title_of(mode), [_truth_line(mode, measure, measures[measure]) for measure in order]))
     invented = [
-        Line(f"Hallucination, by {'the ' if who == 'judge' else ''}{who}", figures, SHARE, "hallucination")
+        Line(f"Hallucination{SOURCES.get(who, f' ({who})')}", figures, SHARE, "hallucination")
         for who, figures in (report.hallucination or {}).items()
     ]
     if not groups and not invented:
@@ -79,6 +81,7 @@ def tax_line(report: Report, task: str, figures: Mapping[str, Estimate]) -> Line
     title, metric, counterpart = title_of(task), "", task
     if described:
         title, metric, counterpart = described.title, described.metric, described.paper or task
+        metric = METRICS.get(metric, metric)
     shots = next((words for words in ("0_shot", "few_shot") if task.endswith(words)), "").replace("_", "-")
     if described and shots and shots not in title:
         title = f"{title}, {shots}"

@@ -306,11 +306,11 @@ def microworld() -> dict:
             "ppo": {"kl_coef": 0.2, "clip_ratio": 0.2, "lam": 0.95, "note": "</pre><script>alert(2)</script>"},
         },
         "counts": {
-            "prompts": 1180,
-            "dropped_duplicate": 96,
-            "demonstrations": 300,
-            "rankings": 1000,
-            "comparisons": 8123,
+            "prompts: kept": 1180,
+            "prompts: dropped duplicate": 96,
+            "demonstrations: rows": 300,
+            "rankings: rows": 1000,
+            "rankings: comparisons": 8123,
             "held_out_prompts": 120,
         },
         "steps": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,9 +102,14 @@ def pretrain(model: nn.Module, tokens_N: Tensor, config: PretrainConfig, run: Ru
 
 
 def adam(
-    parameters: Iterable[nn.Parameter], lr: float, *, betas: tuple[float, float], eps: float = 1e-8, weight_decay: float
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    lr: float,
+    *,
+    betas: tuple[float, float],
+    eps: float = 1e-8,
+    weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """Return Adam with decoupled weight decay (none: plain Adam), in one fused kernel."""
+    """Return Adam over parameters, or groups of them; with decoupled weight decay, in one fused kernel."""
     return torch.optim.AdamW(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
 
 

@@ -55,11 +55,13 @@ class Task(Generic[Batch]):
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
-    """How the loop steps; the last two change no result."""
+    """How the loop steps; what has a default changes no result."""
 
     seed: int  # of dropout; data order belongs to the streams
-    max_grad_norm: float | None  # None: gradients are not clipped, their norm is logged all the same
-    log_every: int = 10  # steps
+    max_grad_norm: float | None  # of each parameter group by itself; None: not clipped, the norm is logged all the same
+    log_every: int = 10  # optimizer steps
+    log_unit: int = 1  # optimizer steps that the metrics call one step: an iteration of PPO is several
+    shown: tuple[str, ...] = ("loss",)  # metrics that stand beside the progress bar
     checkpoint_every_seconds: float = 60.0  # at the earliest; never more than a twentieth of the time
 
 
@@ -80,12 +82,12 @@ def fit(
     must hold; `after_step(num_steps)` is called after each optimizer step and may return metrics to log.
     Ctrl-C or SIGTERM: goes on to the next resumable step, writes a checkpoint and raises Interrupted.
     """
-    window = Window()
+    window = Window(config.shown)
     parts = {"model": task.model, "optimizer": optimizer, "batches": task.batches, "window": window, **(state or {})}
     _keep_base_rates(optimizer)
     saver = _Saver(Checkpoints(run.path / "checkpoints", run.id), parts, config.checkpoint_every_seconds)
     step = saver.restore()
-    run.truncate_metrics(step)
+    run.truncate_metrics(step // config.log_unit)
     if track is not None and step:
         track.advance(step)
     with _stop_requests() as stop, torch.random.fork_rng():
@@ -96,7 +98,7 @@ def fit(
             step += 1
             extra = after_step(step) if after_step else None
             if extra or step % config.log_every == 0 or step == len(task.batches):
-                run.log(step, {**window.flush(), **(extra or {})})
+                run.log(step // config.log_unit, {**window.flush(), **(extra or {})})
             if track is not None:
                 track.advance(1, **window.shown)
             if task.batches.is_resumable and (stop.requested or saver.is_due()):
@@ -134,16 +136,23 @@ def _train_step(
         loss.backward()
         total += float(loss.detach())
         window.add(metrics)
-    norm = _gradient_norm(task.model, config.max_grad_norm)
-    if not (math.isfinite(total) and math.isfinite(norm)):
+    norms = {name: _gradient_norm(group["params"], config.max_grad_norm) for name, group in _groups(optimizer).items()}
+    if not all(map(math.isfinite, (total, *norms.values()))):
         raise NotFinite(_culprit(task.model, total, step))
     optimizer.step()
-    window.stepped(total, norm, optimizer, task.num_tokens(batch))
+    rates = {f"lr{name}": group["lr"] for name, group in _groups(optimizer).items()}
+    window.stepped({"loss": total} | {f"grad_norm{name}": norm for name, norm in norms.items()}, rates)
+    window.num_tokens += task.num_tokens(batch)
 
 
-def _gradient_norm(model: nn.Module, limit: float | None) -> float:
-    """Return the norm of the whole gradient as it was, and scale the gradient down to `limit`."""
-    parameters = [p for p in model.parameters() if p.grad is not None]
+def _groups(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
+    """Return parameter groups by what follows a metric's name: `/policy` for a group named so, else nothing."""
+    return {f"/{group['name']}" if "name" in group else "": group for group in optimizer.param_groups}
+
+
+def _gradient_norm(group: Sequence[nn.Parameter], limit: float | None) -> float:
+    """Return the norm of a group's gradient as it was, and scale that gradient down to `limit`."""
+    parameters = [p for p in group if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if limit is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
@@ -164,7 +173,8 @@ def _culprit(model: nn.Module, loss: float, step: int) -> str:
 class Window:
     """The metrics since they were logged last, as sums; part of the checkpoint, so that a resumed run logs the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, names_shown: tuple[str, ...] = ()) -> None:
+        self.names_shown = names_shown
         self.sums: dict[str, tuple[float, float]] = {}
         self.last: dict[str, float] = {}
         self.shown: dict[str, float] = {}
@@ -186,21 +196,17 @@ class Window:
             total, count = self.sums.get(name, (0.0, 0.0))
             self.sums[name] = (total + float(value.total), count + float(value.count))
 
-    def stepped(self, loss: float, norm: float, optimizer: torch.optim.Optimizer, num_tokens: int) -> None:
-        """Take what one optimizer step says of itself."""
-        for name, value in (("loss", loss), ("grad_norm", norm)):
-            total, count = self.sums.get(name, (0.0, 0.0))
-            self.sums[name] = (total + value, count + 1)
-        for group in optimizer.param_groups:
-            self.last[f"lr/{group['name']}" if "name" in group else "lr"] = group["lr"]
-        self.num_tokens += num_tokens
+    def stepped(self, values: Mapping[str, float], last: Mapping[str, float]) -> None:
+        """Take what one optimizer step says of itself: values to average, and values of which the last counts."""
+        self.add({name: Sum(value, 1.0) for name, value in values.items()})
+        self.last.update(last)
         self.mark = time.perf_counter()
 
     def flush(self) -> dict[str, float]:
         """Return the means, the rates and the speed, and begin anew."""
         seconds = time.perf_counter() - self.started
         means = {name: total / count for name, (total, count) in self.sums.items() if count}
-        self.shown = {"loss": means["loss"]} if "loss" in means else {}
+        self.shown = {name.split("/")[-1]: means[name] for name in self.names_shown if name in means}
         speed = {"perf/tokens_per_second": self.num_tokens / seconds, "time/update": seconds - self.pull_seconds}
         logged = {**means, **self.last, **speed}
         self.sums, self.last = {}, {}

@@ -1,0 +1,217 @@
+"""Stage 7: PPO against the reward model with a KL penalty; PPO-ptx adds pretraining text to each step (3.5, C.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from instructloop.console import Console
+from instructloop.core.records import Prompt
+from instructloop.core.schedules import constant_after_warmup
+from instructloop.runs import Run
+from instructloop.stages.episode_log import EpisodeLog
+from instructloop.stages.prompts_file import read_prompts, read_rows
+from instructloop.workspace import Workspace
+
+if TYPE_CHECKING:
+    from instructloop.models.text import Text
+    from instructloop.train.ema import Ema
+    from instructloop.train.ppo import Iterations
+    from instructloop.train.rollouts import Actors
+    from instructloop.train.streams import Windows
+
+
+class Config(BaseModel):
+    """How the policy learns from the reward model; an iteration is one rollout and the steps it feeds (C.4)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_iterations: int = Field(gt=0)
+    episodes_per_iteration: int = Field(gt=0)
+    num_minibatches: int = Field(gt=0)  # of one inner epoch; each is one optimizer step
+    inner_epochs: int = Field(gt=0)
+    lr: float = Field(gt=0)  # of the policy
+    value_lr: float = Field(gt=0)
+    warmup_iterations: int = Field(ge=0)  # from a tenth of both rates, then constant
+    adam_betas: tuple[float, float]
+    adam_eps: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    max_grad_norm: float | None = Field(gt=0)  # of policy and value function each by itself
+    kl_coef: float = Field(ge=0)  # score per nat; where it starts when it is steered
+    kl_target: float | None = Field(gt=0)  # nats per episode; None: the coefficient is fixed
+    kl_horizon: float | None = Field(gt=0)  # episodes
+    clip_ratio: float = Field(gt=0)
+    clip_value: float = Field(gt=0)
+    gamma: float = Field(gt=0, le=1)  # the discount
+    lam: float = Field(ge=0, le=1)
+    whiten_rewards: bool
+    ema_decay: float = Field(ge=0, lt=1)  # per optimizer step
+    temperature: float = Field(gt=0)  # of sampling, and of every log-probability
+    sources: tuple[str, ...]  # of the training prompts: "customer", "labeler", "import:NAME"
+    max_prompt_tokens: int = Field(gt=0)  # longer prompts lose lines at their start
+    max_new_tokens: int = Field(gt=0)
+    missing_eos: Literal["replace", "subtract"]  # what the penalty does to the score of a completion without EOS
+    missing_eos_penalty: float = Field(ge=0)
+    ptx_coef: float = Field(ge=0)  # 0: plain PPO
+    ptx_examples_per_episode: float | None = Field(gt=0)  # windows of pretraining text (paper: 8)
+    ptx_window_tokens: int | None = Field(gt=1)
+    snapshot_every: int | None = Field(gt=0)  # iterations; the policies that made these rollouts stay in snapshots/NNN/
+    seed: int
+    micro_batch_rows: int | None = Field(default=None, gt=0)
+    forward_tokens: int = Field(default=4096, gt=0)  # padded tokens of a batch without gradient
+    num_samples_kept: int = Field(default=4, ge=0)  # episodes of each iteration that samples.jsonl keeps
+
+    @property
+    def num_ptx_rows(self) -> int:
+        """Windows of pretraining text beside each minibatch."""
+        return round((self.ptx_examples_per_episode or 0.0) * self.episodes_per_iteration / self.num_minibatches)
+
+
+def run(
+    config: Config, *, workspace: Workspace, name: str, round: int, parents: Mapping[str, Run], console: Console
+) -> Run:
+    """Train the `init` model on training prompts of `prompts` against `reward`; `init` is the KL reference too.
+
+    Writes `model/` (the moving average), `model_live/`, `samples.jsonl`, and `snapshots/NNN/` where wanted.
+    """
+    _check(config, parents)
+    started = Run.start(
+        workspace.runs, "s7_ppo", name=name, round=round, config=config.model_dump(mode="json"), parents=parents
+    )
+    from instructloop.models.lm import save_lm
+    from instructloop.train.checkpoint import Checkpoints
+    from instructloop.train.ema import Ema
+    from instructloop.train.ppo import Iterations
+
+    actors = _actors(parents)
+    prompts = _prompts(config, parents["prompts"])
+    ids = [actors.text.prompt_ids(prompt.text, max_tokens=config.max_prompt_tokens) for prompt in prompts]
+    console.log(f"{name}: {config.num_iterations} iterations over {len(prompts)} prompts")
+    about = f"{name} of round {round} (run {started.id}): {parents['init'].id} trained against {parents['reward'].id}."
+    log = EpisodeLog(config, started, actors, prompts, about)
+    stream = Iterations(
+        actors, ids, _windows(config, actors.text, parents), _kl_control(config), config, on_rollout=log.heard
+    )
+    ema = Ema(actors.policy, config.ema_decay)
+    _fit(config, actors, stream, ema, started, console)
+    with ema.applied():
+        save_lm(actors.policy, actors.text, started.file("model"), about=about)
+    save_lm(actors.policy, actors.text, started.file("model_live"), about=f"{about} The weights before averaging.")
+    outputs = ["model", "model_live", *log.outputs]
+    started.finish(*outputs, summary={"prompts": len(prompts), **_ends(started)})
+    Checkpoints(started.file("checkpoints"), started.id).clear()
+    return started
+
+
+def _check(config: Config, parents: Mapping[str, Run]) -> None:
+    """Refuse settings that contradict each other or would have no effect, before anything is read."""
+    if config.episodes_per_iteration % config.num_minibatches:
+        raise ValueError(
+            f"episodes_per_iteration {config.episodes_per_iteration} must be a multiple of num_minibatches "
+            f"{config.num_minibatches}"
+        )
+    if (config.kl_target is None) != (config.kl_horizon is None):
+        raise ValueError(f"kl_target {config.kl_target} and kl_horizon {config.kl_horizon} belong together")
+    text = (config.ptx_examples_per_episode is not None, config.ptx_window_tokens is not None, "pretraining" in parents)
+    if any(given != (config.ptx_coef > 0) for given in text):
+        raise ValueError(
+            f"ptx_coef {config.ptx_coef}, ptx_examples_per_episode {config.ptx_examples_per_episode}, "
+            f"ptx_window_tokens {config.ptx_window_tokens} and a parent `pretraining` "
+            f"({'given' if text[2] else 'none'}) belong together: all four, or 0, None, None and none"
+        )
+    if config.ptx_coef and not config.num_ptx_rows:
+        raise ValueError(f"ptx_examples_per_episode {config.ptx_examples_per_episode} leaves minibatches without text")
+
+
+def _actors(parents: Mapping[str, Run]) -> Actors:
+    """Load policy and reference from `init`, reward model and value function from `reward`; all without dropout."""
+    from instructloop.models.lm import disable_dropout, load_lm
+    from instructloop.models.scalar import ScalarModel
+    from instructloop.train.device import to_training_device
+    from instructloop.train.rollouts import Actors
+
+    policy, text = load_lm(parents["init"].file("model"))
+    ref, _ = load_lm(parents["init"].file("model"))
+    reward, reward_text = ScalarModel.load(parents["reward"].file("model"))
+    value, _ = ScalarModel.load(parents["reward"].file("model"))
+    text.require_same_ids(reward_text)
+    for model in (policy, ref, reward, value):
+        disable_dropout(model)
+        to_training_device(model).eval()
+    for model in (ref, reward):
+        model.requires_grad_(False)
+    return Actors(policy, value, ref, reward, text)
+
+
+def _prompts(config: Config, run: Run) -> list[Prompt]:
+    found = [prompt for prompt in read_prompts(run) if prompt.split == "train" and prompt.source in config.sources]
+    if not found:
+        raise ValueError(f"{run.id} holds no training prompt of {', '.join(config.sources)}")
+    return found
+
+
+def _windows(config: Config, text: Text, parents: Mapping[str, Run]) -> Windows | None:
+    """Return the pretraining text of PPO-ptx; None for plain PPO."""
+    from instructloop.train.language import windows_of
+
+    if config.ptx_window_tokens is None:
+        return None
+    return windows_of(
+        [row["text"] for row in read_rows(parents["pretraining"].file("text.jsonl"))],
+        text.document_ids,
+        length=config.ptx_window_tokens,
+        num_windows=config.num_iterations * config.num_minibatches * config.inner_epochs * config.num_ptx_rows,
+        seed=config.seed,
+    )
+
+
+def _kl_control(config: Config) -> Any:
+    from instructloop.core.returns import AdaptiveKL, FixedKL
+
+    if config.kl_target is None or config.kl_horizon is None:
+        return FixedKL(config.kl_coef)
+    return AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
+
+
+def _fit(config: Config, actors: Actors, stream: Iterations, ema: Ema, started: Run, console: Console) -> None:
+    from instructloop.train.language import adam
+    from instructloop.train.loop import FitConfig, fit
+    from instructloop.train.ppo import ppo_task
+
+    task = ppo_task(stream, actors.learners, config)
+    groups = [
+        {"params": list(actors.policy.parameters()), "lr": config.lr, "name": "policy"},
+        {"params": list(actors.value.parameters()), "lr": config.value_lr, "name": "value"},
+    ]
+    rates = {"betas": config.adam_betas, "eps": config.adam_eps, "weight_decay": config.weight_decay}
+    steps = stream.steps_per_iteration
+    with console.track(len(stream), started.name, unit="steps") as track:
+        fit(
+            task,
+            adam(groups, config.lr, **rates),
+            lambda step: constant_after_warmup(step // steps, config.warmup_iterations),
+            FitConfig(
+                seed=config.seed,
+                max_grad_norm=config.max_grad_norm,
+                log_every=steps,
+                log_unit=steps,
+                shown=("objective/scores", "objective/kl"),
+            ),
+            started,
+            state={"ema": ema},
+            after_step=lambda _: ema.update(),
+            track=track,
+        )
+
+
+def _ends(run: Run) -> dict[str, Any]:
+    """Return what the first and the last iteration said of the rollouts."""
+    rows: Sequence[dict[str, Any]] = run.metrics()
+    names = ("objective/scores", "objective/kl", "completion/length", "completion/eos_fraction")
+    return {
+        f"{when}_{name.split('/')[1]}": row[name]
+        for when, row in (("first", rows[0]), ("last", rows[-1]))
+        for name in names
+    }

@@ -142,23 +142,33 @@ def bradley_terry(wins: Mapping[tuple[str, str], float]) -> dict[str, float]:
             raise ValueError(f"wins[{winner!r}, {loser!r}] = {times}: needs two names and a finite count")
         wins_KK[index[winner], index[loser]] += times
     _check_connected(wins_KK, names)
-    played_KK = wins_KK + wins_KK.T
     strength_K = np.zeros(len(names))
-    for _ in range(100):
-        expected_KK = played_KK / (1.0 + np.exp(strength_K[None, :] - strength_K[:, None]))
-        gradient_K = wins_KK.sum(1) - expected_KK.sum(1)
-        slope_KK = expected_KK * expected_KK.T / np.where(played_KK > 0.0, played_KK, 1.0)
-        hessian_KK = np.diag(slope_KK.sum(1)) - slope_KK
-        # The likelihood ignores a common shift; adding 1 to every entry fixes it at mean 0.
-        step_K = cast(NDArray[np.float64], np.linalg.solve(hessian_KK + 1.0, gradient_K))
-        length = float(np.abs(step_K).max())
-        strength_K = strength_K + step_K * (1.0 if length < 2.0 else 2.0 / length)
-        if length < 1e-10:
-            break
-    else:
-        raise AssertionError("Newton's method on a strictly concave likelihood did not converge")
-    mean = float(strength_K.mean())
-    return {name: float(strength) - mean for name, strength in zip(names, strength_K, strict=True)}
+    for _ in range(500):
+        step_K, gain = _newton_step(wins_KK, strength_K)
+        if gain <= 1e-14 * float(wins_KK.sum()):
+            return {name: float(strength) for name, strength in zip(names, strength_K, strict=True)}
+        # A full step may overshoot; one that wins a part of what its slope promises cannot go on for ever.
+        before, share = _log_likelihood(wins_KK, strength_K), 1.0
+        while _log_likelihood(wins_KK, strength_K + share * step_K) < before + 1e-4 * share * gain and share > 1e-6:
+            share /= 2.0
+        strength_K = strength_K + share * step_K
+    raise ValueError(f"the strengths of {', '.join(names)} did not settle: some counts are too far apart")
+
+
+def _log_likelihood(wins_KK: NDArray[np.float64], strength_K: NDArray[np.float64]) -> float:
+    return -float((wins_KK * np.logaddexp(0.0, strength_K[None, :] - strength_K[:, None])).sum())
+
+
+def _newton_step(wins_KK: NDArray[np.float64], strength_K: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Return Newton's step on the log-likelihood, and its slope along the step: twice what is still to be won."""
+    played_KK = wins_KK + wins_KK.T
+    chance_KK = np.exp(-np.logaddexp(0.0, strength_K[None, :] - strength_K[:, None]))
+    gradient_K = wins_KK.sum(1) - (played_KK * chance_KK).sum(1)
+    slope_KK = played_KK * chance_KK * chance_KK.T
+    # The likelihood ignores a common shift; adding 1 to every entry of the curvature keeps the mean at 0.
+    curvature_KK = np.diag(slope_KK.sum(1)) - slope_KK + 1.0
+    step_K = cast(NDArray[np.float64], np.linalg.solve(curvature_KK, gradient_K))
+    return step_K, float(gradient_K @ step_K)
 
 
 def _check_connected(wins_KK: NDArray[np.float64], names: Sequence[str]) -> None:

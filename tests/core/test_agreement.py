@@ -86,6 +86,7 @@ def test_agreement_between_cohorts_leaves_out_meetings_inside_a_cohort():
     between = agreement_between(train, heldout, ties="drop")
     assert (between.value, between.n) == (0.5, 2)  # cid agrees with ann, not with bob; ann and bob do not meet
     assert agreement_between(heldout, train, ties="drop") == between
+    assert agreement_between(train, [*heldout, train[0]], ties="drop").n == 3  # ann meets bob, but not ann
 
 
 def test_agreement_by_labeler_counts_a_meeting_for_both():

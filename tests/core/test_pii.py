@@ -84,6 +84,7 @@ def test_addresses_of_nobody_are_none(text: str):
 def test_national_phone_numbers_count_in_the_regions_given():
     assert find_pii("appelez le 01 70 18 99 00", regions=("FR",)) == ["phone"]
     assert find_pii("appelez le 01 70 18 99 00", regions=()) == []
+    assert find_pii("call (415) 555-2671", regions=("FR",)) == []
     assert find_pii("appelez le +33 1 70 18 99 00", regions=()) == ["phone"]
 
 

@@ -57,6 +57,7 @@ WRITTEN = st.lists(
     ("raw", "clean_text"),
     [
         ("  Hello \r\nthere\r \n", "Hello\nthere"),
+        ("old\rMac", "old\nMac"),
         ("e\u0301t\u00e9", "\u00e9t\u00e9"),  # NFC composes
         ("a\x00b\x07c", "abc"),
         ("if x:\n\treturn  y", "if x:\n\treturn  y"),  # code keeps its indentation

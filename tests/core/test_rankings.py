@@ -298,6 +298,30 @@ def test_one_sided_counts_still_converge():
     assert strengths["a"] - strengths["b"] == pytest.approx(math.log(100_000), rel=1e-6)
 
 
+def test_a_ring_of_wins_makes_everyone_equal():
+    ring = {("a", "b"): 2.0, ("b", "c"): 2.0, ("c", "d"): 2.0, ("d", "a"): 2.0}
+    assert bradley_terry(ring) == pytest.approx(dict.fromkeys("abcd", 0.0))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000))
+def test_counts_of_any_size_settle_where_wins_are_as_expected(seed: int):
+    generator = np.random.default_rng(seed)
+    names = "abcde"[: generator.integers(2, 6)]
+    # Everyone beats the next, so a maximum exists; other pairs meet sometimes, up to 100 000 times.
+    wins = {(a, names[(i + 1) % len(names)]): float(10 ** generator.uniform(0, 5)) for i, a in enumerate(names)}
+    wins |= {pair: float(10 ** generator.uniform(0, 5)) for pair in permutations(names, 2) if generator.random() < 0.3}
+    strengths = bradley_terry(wins)
+    assert sum(strengths.values()) == pytest.approx(0.0, abs=1e-9)
+    for name in names:
+        expected = 0.0
+        for other in set(names) - {name}:
+            met = wins.get((name, other), 0.0) + wins.get((other, name), 0.0)
+            expected += met / (1 + math.exp(strengths[other] - strengths[name]))
+        won = sum(times for (winner, _), times in wins.items() if winner == name)
+        assert expected == pytest.approx(won, rel=1e-3)  # counts from 1 to 100 000 in one sum
+
+
 @pytest.mark.parametrize("wins", [{("a", "a"): 1}, {("a", "b"): -1}, {("a", "b"): math.inf}])
 def test_impossible_counts_are_refused(wins: dict[tuple[str, str], float]):
     with pytest.raises(ValueError, match="finite count"):

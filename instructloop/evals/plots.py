@@ -21,6 +21,7 @@ VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", CARD
 NUM_COLOURS = 9
 SHAPES = {"circle": "o", "square": "s", "diamond": "D"}
 NARROW, WIDE = 4.3, 9.0  # inches; one unit of the page is 1/72 of one
+PITCH, GAP = 0.27, 0.20  # inches between the marks of a row, and between rows
 SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -104,27 +105,17 @@ def forest(
 
     Values are multiplied by `scale` (100 for shares in percent); `xlim` is in the values' own unit.
     """
-    pitch, gap = 0.27, 0.20  # inches between the marks of a row, and between rows
-    lines = sum(max(1, len(row.marks)) for row in rows)
+    num_lines = sum(max(1, len(row.marks)) for row in rows)
     bottom = 0.55 if xlabel else 0.33
-    height = lines * pitch + len(rows) * gap + bottom + 0.07
+    height = num_lines * PITCH + len(rows) * GAP + bottom + 0.07
 
     def draw(figure: Figure) -> None:
         names = [textwrap.fill(row.label, 18 if width <= NARROW else 42) for row in rows]
         has_text = any(mark.text for row in rows for mark in row.marks)
         axes = _axes(figure, (width, height), bottom, names, has_text=has_text)
-        y, ticks = 0.0, list[float]()
-        for row in rows:
-            top = y
-            for mark in row.marks:
-                _mark(axes, mark, y, scale)
-                y += pitch
-            ticks.append((top + max(top, y - pitch)) / 2)
-            y = max(y, top + pitch) + gap
+        axes.set_yticks(_rows(axes, rows, scale), names)
         if reference is not None:
             axes.axvline(reference * scale, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        axes.set_ylim(y - gap - pitch / 2, -pitch / 2 - gap / 2)
-        axes.set_yticks(ticks, names)
         if xlim is not None:
             axes.set_xlim(xlim[0] * scale, xlim[1] * scale)
         axes.set_xlabel(xlabel)
@@ -177,6 +168,20 @@ def _axes(figure: Figure, size: tuple[float, float], bottom: float, names: Seque
     axes.spines["left"].set_visible(False)
     axes.locator_params(axis="x", nbins=6 if width > NARROW else 5)
     return axes
+
+
+def _rows(axes: Axes, rows: Sequence[Row], scale: float) -> list[float]:
+    """Draw every row's marks and return the heights, in inches from the top, at which the rows' labels stand."""
+    y, ticks = 0.0, list[float]()
+    for row in rows:
+        top = y
+        for mark in row.marks:
+            _mark(axes, mark, y, scale)
+            y += PITCH
+        ticks.append((top + max(top, y - PITCH)) / 2)
+        y = max(y, top + PITCH) + GAP
+    axes.set_ylim(y - GAP - PITCH / 2, -PITCH / 2 - GAP / 2)
+    return ticks
 
 
 def _mark(axes: Axes, mark: Mark, y: float, scale: float) -> None:

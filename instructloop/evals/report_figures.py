@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from instructloop.evals import plots
 from instructloop.evals.claims import LABELS, labels
 from instructloop.evals.report_schema import Estimate, Judged, PaperFigure, Report
-from instructloop.evals.report_tables import Line, Table, Unit
+from instructloop.evals.report_tables import SHARE, Line, Table, Unit
 
 MODES = {
     "qa": "QA prompt",
@@ -81,13 +81,21 @@ def mark(
     return plots.Mark(figure.value, figure.low, figure.high, colour, shape, beside, unit.full(figure.value))
 
 
-def limits(rows: Sequence[plots.Row], *, least: float = 0.0, also: float | None = None) -> tuple[float, float]:
+def marks(report: Report, lines: Sequence[Line], name: str, hue: int) -> list[plots.Mark]:
+    """Return one policy's marks, one per line that has it: circle, then square."""
+    return [
+        mark(line.figures[name], hue, line.unit, shape=shape, paper=report.paper.get(f"{line.path}.{name}"))
+        for line, shape in zip(lines, SHAPES, strict=False)
+        if name in line.figures
+    ]
+
+
+def limits(rows: Sequence[plots.Row], *, also: float | None = None) -> tuple[float, float]:
     """Return axis limits that hold every mark, interval and paper value, with a little room."""
-    marks = [mark for row in rows for mark in row.marks]
-    held = [x for m in marks for x in (m.value, m.low, m.high, m.paper) if x is not None]
+    held = [x for row in rows for m in row.marks for x in (m.value, m.low, m.high, m.paper) if x is not None]
     held += [] if also is None else [also]
     low, high = min(held), max(held)
-    room = max(0.06 * (high - low), least)
+    room = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
     return low - room, high + room
 
 
@@ -117,12 +125,8 @@ def multiples(
     for title, lines in groups:
         rows: list[plots.Row] = []
         for name, label in names.items():
-            marks = [
-                mark(f, hues[name], line.unit, shape=shape, paper=report.paper.get(f"{line.path}.{name}"))
-                for line, shape in zip(lines, SHAPES, strict=False)
-                if (f := line.figures.get(name)) is not None
-            ]
-            rows += [plots.Row(label, marks)] if marks else []
+            drawn = marks(report, lines, name, hues[name])
+            rows += [plots.Row(label, drawn)] if drawn else []
         plotted.append((title, lines[0].unit, rows))
     common = limits([row for *_, rows in plotted for row in rows]) if shares_axis and plotted else None
     return [
@@ -140,6 +144,25 @@ def multiples(
         )
         for index, (title, unit, rows) in enumerate(plotted)
     ]
+
+
+def against_half(name: str, title: str, rows: Sequence[plots.Row], legend: Sequence[Key], *, xlabel: str) -> Figure:
+    """Return a plot over the whole width, of shares against one half; on a phone a narrow one takes its place."""
+    wide, narrow = (
+        plots.forest(
+            f"{name}-{size}",
+            title,
+            spoken(rows, SHARE),
+            rows,
+            xlabel=xlabel,
+            reference=0.5,
+            scale=SHARE.scale,
+            width=width,
+            xlim=limits(rows, also=0.5),
+        )
+        for size, width in (("wide", plots.WIDE), ("narrow", plots.NARROW))
+    )
+    return Figure(title, wide, narrow, legend)
 
 
 def alone(lines: Sequence[Line]) -> list[tuple[str, Sequence[Line]]]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from instructloop.evals import plots
 from instructloop.evals.claims import labels
 from instructloop.evals.report_figures import (
-    Figure,
+    SHAPES,
     Key,
     Section,
+    against_half,
     alone,
     colours,
-    limits,
     mark,
+    marks,
     multiples,
     paper_key,
-    spoken,
     title_of,
 )
-from instructloop.evals.report_schema import Estimate, PaperFigure, Report
+from instructloop.evals.report_schema import Estimate, Report, RewardModel
 from instructloop.evals.report_tables import POINTS, RATING, SHARE, Line, Table, TableRow, by_policy, cell, upright
 
 FLAG_TITLES = {
@@ -34,63 +34,39 @@ FLAG_TITLES = {
     "moral_judgment": "Moral judgment",
 }
 
+COHORTS = {"train": "Two training labelers", "heldout": "Two held-out labelers"}
+PARTIES = (
+    Key("circle", "Reward model", 4),
+    Key("circle", "A rule that reads nothing", 0),
+    Key("circle", "Labelers with each other", 2),
+)
+
 
 def preference(report: Report) -> Section | None:
     """Win rate against SFT, labelers and judge side by side, as the paper's Fig. 1."""
     people = "held-out simulated labelers" if report.simulated else "held-out labelers"
-    found = [(people, report.win_rate_vs_sft, "circle"), ("the judge", report.gold_win_rate_vs_sft, "square")]
-    sources = [(who, table, shape) for who, table, shape in found if table]
-    if not sources:
+    found = [(people, report.win_rate_vs_sft, "win_rate_vs_sft"), ("the judge", report.gold_win_rate_vs_sft, "")]
+    lines = [Line(f"By {who}", table, SHARE, path) for who, table, path in found if table]
+    if not lines:
         return None
-    names = {name: label for name, label in labels(report).items() if any(name in table for _, table, _ in sources)}
+    names = {name: label for name, label in labels(report).items() if any(name in line.figures for line in lines)}
     hues = colours(names)
-    rows = [
-        plots.Row(
-            label,
-            [
-                mark(table[n], hues[n], SHARE, shape=shape, paper=_beside(report, f"win_rate_vs_sft.{n}", index))
-                for index, (_, table, shape) in enumerate(sources)
-                if n in table
-            ],
-        )
-        for n, label in names.items()
-    ]
-    title = "How often each policy is preferred to the SFT baseline"
-    legend = [Key(shape, who[:1].upper() + who[1:]) for who, _, shape in sources]
-    if any(m.paper is not None for row in rows for m in row.marks):
+    rows = [plots.Row(label, marks(report, lines, name, hues[name])) for name, label in names.items()]
+    legend = [Key(shape, line.label) for line, shape in zip(lines, SHAPES, strict=False)]
+    if paper_key(report, lines):
         legend.append(Key("diamond", "The paper's 175B models (Fig. 3, held-out labelers)"))
-    wide, narrow = (
-        plots.forest(
-            f"win-rate-{size}",
-            title,
-            spoken(rows, SHARE),
-            rows,
-            xlabel="preferred to the SFT baseline, %",
-            reference=0.5,
-            scale=100,
-            width=width,
-            xlim=limits(rows, also=0.5),
-        )
-        for size, width in (("wide", plots.WIDE), ("narrow", plots.NARROW))
-    )
-    columns = [
-        Line(f"By {who}", table, SHARE, "win_rate_vs_sft" if index == 0 else "")
-        for index, (who, table, _) in enumerate(sources)
-    ]
+    title, xlabel = "How often each policy is preferred to the SFT baseline", "preferred to the SFT baseline, %"
+    figure = against_half("win-rate", title, rows, legend, xlabel=xlabel)
     if report.length_controlled_win_rate_vs_sft:
-        columns.append(Line("At equal length", report.length_controlled_win_rate_vs_sft, SHARE))
+        lines.append(Line("At equal length", report.length_controlled_win_rate_vs_sft, SHARE))
     if report.completion_tokens:
-        columns.append(Line("Tokens per completion", report.completion_tokens, POINTS))
+        lines.append(Line("Tokens per completion", report.completion_tokens, POINTS))
     lead = (
         "Every completion was compared with the SFT baseline's for the same prompt. The prompts come from users that "
         "no model saw in training, the rankings from labelers whose judgements trained nothing. A tie counts one half."
     )
-    tables = [upright("Win rate against the SFT baseline", columns, names, report.paper, hues)]
-    return Section("preference", "Preference", lead, [Figure(title, wide, narrow, legend)], tables)
-
-
-def _beside(report: Report, path: str, index: int) -> PaperFigure | None:
-    return report.paper.get(path) if index == 0 else None
+    tables = [upright("Win rate against the SFT baseline", lines, names, report.paper, hues)]
+    return Section("preference", "Preference", lead, [figure], tables)
 
 
 def ratings(report: Report) -> Section | None:
@@ -138,45 +114,38 @@ def categories(report: Report) -> Section | None:
 
 def reward_model(report: Report) -> Section | None:
     """Accuracy of the reward model, and how far labelers agree: its ceiling."""
-    lines: list[tuple[str, Estimate | None, str]] = []
-    if model := report.reward_model:
-        lines += [
-            ("Reward model, labelers it was trained on", model.accuracy_seen_labelers, "accuracy_seen_labelers"),
-            ("Reward model, labelers it never saw", model.accuracy_unseen_labelers, "accuracy_unseen_labelers"),
-            ("Reward model, held-out rankings", model.accuracy_heldout, ""),
-            ("Reward model, the judge's order", model.accuracy_gold, ""),
-            *((f"Reward model, {source}", figure, "") for source, figure in model.by_source.items()),
-            *((f"Rule: {rule}", figure, "") for rule, figure in model.baselines.items()),
-        ]
-    cohorts = {"train": "Two training labelers", "heldout": "Two held-out labelers"}
-    lines += [(cohorts.get(c, title_of(c)), figure, f"agreement.{c}") for c, figure in (report.agreement or {}).items()]
-    paths = [(label, figure, f"reward_model.{p}" if p.startswith("acc") else p) for label, figure, p in lines if figure]
-    if not paths:
+    pairs = _pairs(report)
+    if not pairs:
         return None
-    shade = {"Reward": 4, "Rule: ": 0}
-    rows = [plots.Row(t, [mark(f, shade.get(t[:6], 2), SHARE, paper=report.paper.get(p))]) for t, f, p in paths if f]
-    title = "Who agrees with whom"
-    legend = [Key("circle", "Reward model", 4), Key("circle", "Labelers with each other", 2)]
-    has_paper = any(row.marks[0].paper is not None for row in rows)
-    legend = legend[: 1 + bool(report.agreement)] + ([Key("diamond", "paper")] if has_paper else [])
-    wide, narrow = (
-        plots.forest(
-            f"agreement-{size}",
-            title,
-            spoken(rows, SHARE),
-            rows,
-            xlabel="pairs ordered alike, %",
-            scale=100,
-            width=width,
-            reference=0.5,
-            xlim=limits(rows, also=0.5),
-        )
-        for size, width in (("wide", plots.WIDE), ("narrow", plots.NARROW))
-    )
-    cells = [TableRow(t, [cell(f, SHARE, report.paper.get(p))]) for t, f, p in paths if f]
+    rows = [
+        plots.Row(label, [mark(figure, hue, SHARE, paper=report.paper.get(path))]) for label, figure, path, hue in pairs
+    ]
+    legend = [key for key in PARTIES if any(key.colour == hue for *_, hue in pairs)]
+    if any(path in report.paper for *_, path, _ in pairs):
+        legend.append(Key("diamond", "the paper's figure"))
+    figure = against_half("agreement", "Who agrees with whom", rows, legend, xlabel="pairs ordered alike, %")
+    cells = [TableRow(label, [cell(one, SHARE, report.paper.get(path))]) for label, one, path, _ in pairs]
     lead = (
         "How often the reward model prefers what a labeler preferred, ties left out; one half is a coin. Labelers do "
         "not fully agree with each other either, and their agreement bounds what any model can reach."
     )
     table = Table("Accuracy and agreement", ["", "Pairs ordered alike"], cells)
-    return Section("reward-model", "Reward model and labelers", lead, [Figure(title, wide, narrow, legend)], [table])
+    return Section("reward-model", "Reward model and labelers", lead, [figure], [table])
+
+
+def _pairs(report: Report) -> list[tuple[str, Estimate, str, int]]:
+    """Return who is compared with whom: label, figure, path of the paper's figure, colour."""
+    model = report.reward_model or RewardModel()
+    found: list[tuple[str, Estimate | None, str, int]] = [
+        ("Reward model, labelers it was trained on", model.accuracy_seen_labelers, "accuracy_seen_labelers", 4),
+        ("Reward model, labelers it never saw", model.accuracy_unseen_labelers, "accuracy_unseen_labelers", 4),
+        ("Reward model, held-out rankings", model.accuracy_heldout, "accuracy_heldout", 4),
+        ("Reward model, the judge's order", model.accuracy_gold, "accuracy_gold", 4),
+        *((f"Reward model, {source}", figure, source, 4) for source, figure in model.by_source.items()),
+        *((f"Rule: {rule}", figure, rule, 0) for rule, figure in model.baselines.items()),
+    ]
+    agreement = [
+        (COHORTS.get(cohort, title_of(cohort)), figure, f"agreement.{cohort}", 2)
+        for cohort, figure in (report.agreement or {}).items()
+    ]
+    return [(label, one, f"reward_model.{path}", hue) for label, one, path, hue in found if one] + agreement

@@ -98,7 +98,7 @@ def pretrain(
         seed=config.seed,
     )
     num_tokens = config.num_steps * config.batch_rows * config.window_tokens
-    with console.track(num_tokens, name, unit="tokens") as track:
+    with console.track(config.num_steps, name, unit="steps") as track:
         language.pretrain(model, language.pack(texts, text.document_ids), settings, started, track=track)
     save_lm(model, text, started.file("model"), about=f"A base model of the microworld (run {started.id}).")
     num_parameters = sum(parameter.numel() for parameter in model.parameters())

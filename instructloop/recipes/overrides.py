@@ -12,8 +12,7 @@ from instructloop.workspace import Workspace, merge_overrides, suggestion
 def overridden(steps: Iterable[Step], workspace: Workspace) -> tuple[Step, ...]:
     """Return the steps with the workspace's overrides in their configurations.
 
-    ValueError for a step that the recipe does not have, a field that its configuration does not have, a value that breaks a
-    rule: each named, with the nearest name that exists.
+    ValueError names an unknown step or field with the nearest one that exists, and a value with the rule it breaks.
     """
     every = tuple(steps)
     names = [step.name for step in every]

@@ -1,0 +1,381 @@
+"""The whole loop in a closed world: simulated labelers, a base model made from scratch, eight minutes on two cores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instructloop.evals.paper_results import paper_results
+from instructloop.microworld.judge import Judge
+from instructloop.microworld.labelers import team, work, writers
+from instructloop.microworld.prompts import raw_prompts
+from instructloop.microworld.world import World, world_of
+from instructloop.recipes import microworld_base as base
+from instructloop.recipes.microworld_benchmarks import benchmarks
+from instructloop.recipes.overrides import overridden
+from instructloop.stages import (
+    s1_prompts,
+    s2_demonstrations,
+    s3_sft,
+    s4_samples,
+    s5_rankings,
+    s6_reward,
+    s7_ppo,
+    s8_policy,
+    s9_evaluation,
+)
+from instructloop.stages.prompts_file import prompts_digest
+from instructloop.stages.round import Recipe, Step
+from instructloop.workspace import Workspace
+
+SOURCES = ("labeler", "customer")
+NUM_FOLDS = 5
+POLICIES = {
+    "base": "Base",
+    "base_prompted": "Base, prompted",
+    "sft": "SFT",
+    "ppo": "PPO",
+    "ppo_ptx": "PPO-ptx",
+}
+STEP_OF = {  # policy -> the step that makes it
+    "base": "base",
+    "base_prompted": "base_prompted",
+    "sft": "sft_chosen",
+    "ppo": "ppo",
+    "ppo_ptx": "ppo_ptx",
+}
+CONTEXT = 128
+TEMPERATURE = 1.0
+MAX_PROMPT_TOKENS = 80
+MAX_NEW_TOKENS = 40
+PREFIXES = (
+    "what does the cow say?\nthe cow says moo.\nname two foods.\nbread and corn.\n",
+    "where does the fish live?\nthe fish lives in the sea.\nsay hello to anna.\nhello anna.\n",
+    "yes or no: is the snow white?\nyes.\ntell me about the hen.\nthe hen lives in the barn.\n",
+)
+"""Few-shot prefixes among which the reward model chooses, as it did between two authors' (7)."""
+ADAM: dict[str, Any] = {"adam_betas": (0.9, 0.95), "adam_eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0}
+"""Adam's betas are the paper's (C); the clip is ours."""
+
+
+def recipe(workspace: Workspace) -> Recipe:
+    """Return the steps of a round in the world of the workspace's seed."""
+    seed = workspace.seed
+    world = world_of(seed)
+    steps = (
+        *_ground(world, seed),
+        *_supervised(seed, _people(world, seed, "train")),
+        *_reward(seed, _people(world, seed, "train")),
+        *_reinforced(seed),
+        *_evaluation(world, seed, _people(world, seed, "evaluation")),
+    )
+    return Recipe("microworld", overridden(steps, workspace), published=dict(STEP_OF), workers=2, threads=1)
+
+
+def _people(world: World, seed: int, purpose: Any) -> Any:
+    """Return whoever does people's part: the simulated labelers, through the store, as the web app would."""
+    everyone, judge = team(seed), Judge(world)
+
+    def work_all(workspace: Workspace, tasks: str) -> None:
+        cohort = "heldout" if purpose == "evaluation" else "train"
+        people = [one for one in everyone if one.cohort == cohort]
+        if workspace.store.progress(tasks).kind == "demonstrate":
+            people = writers(people)
+        work(workspace.store, tasks, people, judge, workspace.now(), seed, purpose)
+
+    return work_all
+
+
+def _ground(world: World, seed: int) -> tuple[Step, ...]:
+    """Return what a round starts from: text, the base model made of it, prompts."""
+    raw = raw_prompts(world)
+    return (
+        Step(
+            "pretraining",
+            base.write_text,
+            "import",
+            base.TextConfig(num_documents=55_000, num_heldout=200, seed=seed),
+            hooks={"world": world},
+        ),
+        Step("base", base.pretrain, "pretrain", _base(seed), {"text": "pretraining"}, threads=2),
+        Step(
+            "prompts",
+            s1_prompts.run,
+            "s1_prompts",
+            s1_prompts.Config(
+                prefix_characters=200, max_per_user=200, valid_fraction=0.12, test_fraction=0.2, seed=seed
+            ),
+            inputs={"raw_prompts": prompts_digest(raw)},
+            hooks={"raw": lambda: raw},
+        ),
+    )
+
+
+def _base(seed: int) -> base.BaseConfig:
+    return base.BaseConfig(
+        vocabulary=1000,
+        width=96,
+        layers=3,
+        heads=4,
+        context=CONTEXT,
+        window_tokens=96,
+        batch_rows=16,
+        num_steps=1700,
+        lr=5e-3,
+        warmup_steps=50,
+        decay_from=0.5,
+        weight_decay=0.1,
+        seed=seed,
+    )
+
+
+def _sft(seed: int, **changes: Any) -> s3_sft.Config:
+    values: dict[str, Any] = {
+        "batch_rows": 32,
+        "lr": 1e-3,
+        "dropout": 0.0,
+        "text_fraction": 0.0,
+        "text_window_tokens": None,
+        "learns_prompts": False,
+        "max_prompt_tokens": MAX_PROMPT_TOKENS,
+        "max_completion_tokens": MAX_NEW_TOKENS,
+        "keeps_epochs": False,
+        "seed": seed,
+    }
+    return s3_sft.Config(**ADAM | values | changes)
+
+
+def _supervised(seed: int, people: Any) -> tuple[Step, ...]:
+    """Return demonstrations and two SFT models: the baseline, and the init of PPO with text in its batches (C.3)."""
+    return (
+        Step(
+            "demonstrations",
+            s2_demonstrations.run,
+            "s2_demonstrations",
+            s2_demonstrations.Config(
+                num_train=500, num_valid=60, sources=SOURCES, cohort="train", overlap=1, seed=seed
+            ),
+            {"prompts": "prompts"},
+            hooks={"people": people},
+            by_people=True,
+        ),
+        Step(
+            "sft",
+            s3_sft.run,
+            "s3_sft",
+            _sft(seed, num_epochs=16, dropout=0.2, keeps_epochs=True),
+            {"base": "base", "demonstrations": "demonstrations"},
+        ),
+        Step(
+            "ppo_init",
+            s3_sft.run,
+            "s3_sft",
+            _sft(seed, num_epochs=2, text_fraction=0.1, text_window_tokens=64),
+            {"base": "base", "demonstrations": "demonstrations", "pretraining": "pretraining"},
+        ),
+    )
+
+
+def _samples(seed: int, **changes: Any) -> s4_samples.Config:
+    values: dict[str, Any] = {
+        "sources": SOURCES,
+        "completions_per_prompt": (4, 9),
+        "mixture": {},
+        "each_once": False,
+        "keep_unfinished": False,
+        "temperature": TEMPERATURE,
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "seed": seed,
+    }
+    return s4_samples.Config(**values | changes)
+
+
+def _rankings(seed: int, cohort: str, purpose: str) -> s5_rankings.Config:
+    """Most comparisons are seen by one labeler (B.5); a part by three, to measure agreement."""
+    return s5_rankings.Config(
+        cohort=cohort, purpose=purpose, overlap=1, shared_fraction=0.1, shared_overlap=3, seed=seed
+    )
+
+
+def _reward_config(seed: int, fold: int | None) -> s6_reward.Config:
+    return s6_reward.Config(
+        **ADAM,
+        num_epochs=1,
+        batch_prompts=16,
+        lr=1e-3,
+        max_prompt_tokens=MAX_PROMPT_TOKENS,
+        max_completion_tokens=MAX_NEW_TOKENS,
+        num_folds=None if fold is None else NUM_FOLDS,
+        fold=fold,
+        seed=seed,
+    )
+
+
+def _reward(seed: int, people: Any) -> tuple[Step, ...]:
+    """Return samples, their rankings, the reward model, and its five folds of labelers (4.1, E.2)."""
+    parents = {"rankings": "rankings", "demonstrations": "demonstrations", "init": "sft"}
+    policies = {"sft": 0.5, "ppo_init": 0.35, "base": 0.15}
+    samples = _samples(seed, num_prompts={"train": 800, "valid": 150}, mixture=policies)
+    return (
+        Step(
+            "samples",
+            s4_samples.run,
+            "s4_samples",
+            samples,
+            {"prompts": "prompts", **{f"policy.{policy}": policy for policy in policies}},
+        ),
+        Step(
+            "rankings",
+            s5_rankings.run,
+            "s5_rankings",
+            _rankings(seed, "train", "train"),
+            {"samples": "samples"},
+            hooks={"people": people},
+            by_people=True,
+        ),
+        Step("reward", s6_reward.run, "s6_reward", _reward_config(seed, None), parents),
+        *(
+            Step(f"reward_fold_{fold + 1}", s6_reward.run, "s6_reward", _reward_config(seed, fold), parents)
+            for fold in range(NUM_FOLDS)
+        ),
+    )
+
+
+def _choice(seed: int, **changes: Any) -> s8_policy.Config:
+    values: dict[str, Any] = {
+        "folders": (),
+        "prefixes": (),
+        "num_prompts": 100,
+        "sources": SOURCES,
+        "min_finished_fraction": 0.5,
+        "max_text_loss_rise": None,
+        "num_texts": 0,
+        "temperature": TEMPERATURE,
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "seed": seed,
+    }
+    return s8_policy.Config(**values | changes)
+
+
+def _ppo(seed: int, **changes: Any) -> s7_ppo.Config:
+    values: dict[str, Any] = {
+        "num_iterations": 60,
+        "episodes_per_iteration": 64,
+        "num_minibatches": 8,
+        "inner_epochs": 1,
+        "lr": 2e-4,
+        "value_lr": 3e-4,
+        "warmup_iterations": 10,
+        "kl_coef": 0.1,
+        "kl_target": None,
+        "kl_horizon": None,
+        "clip_ratio": 0.2,
+        "clip_value": 0.2,
+        "gamma": 1.0,
+        "lam": 0.95,
+        "whiten_rewards": False,
+        "ema_decay": 0.992,
+        "temperature": TEMPERATURE,
+        "sources": ("customer",),
+        "max_prompt_tokens": MAX_PROMPT_TOKENS,
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "missing_eos": "subtract",
+        "missing_eos_penalty": 1.0,
+        "ptx_coef": 0.0,
+        "ptx_examples_per_episode": None,
+        "ptx_window_tokens": None,
+        "snapshot_every": 10,
+        "seed": seed,
+    }
+    return s7_ppo.Config(**ADAM | values | changes)
+
+
+def _reinforced(seed: int) -> tuple[Step, ...]:
+    """Return the choices that need the reward model (C.1, 7), PPO, PPO-ptx, and a PPO on a long leash."""
+    chooses = {"prompts": "prompts", "reward": "reward"}
+    learns = {"prompts": "prompts", "init": "ppo_init", "reward": "reward"}
+    ptx = {"ptx_coef": 0.3, "ptx_examples_per_episode": 0.5, "ptx_window_tokens": 96}
+    return (
+        Step(
+            "sft_chosen",
+            s8_policy.run,
+            "s8_policy",
+            _choice(seed, folders=("epochs/*",)),
+            {**chooses, "candidate.sft": "sft"},
+        ),
+        Step(
+            "base_prompted",
+            s8_policy.run,
+            "s8_policy",
+            _choice(seed, prefixes=PREFIXES, min_finished_fraction=0.0),
+            {**chooses, "candidate.base": "base"},
+        ),
+        Step("ppo", s7_ppo.run, "s7_ppo", _ppo(seed), learns),
+        Step("ppo_ptx", s7_ppo.run, "s7_ppo", _ppo(seed, **ptx), {**learns, "pretraining": "pretraining"}),
+        Step("ppo_loose", s7_ppo.run, "s7_ppo", _ppo(seed, kl_coef=0.01, num_iterations=80), learns),
+        Step(
+            "policy",
+            s8_policy.run,
+            "s8_policy",
+            _choice(seed, max_text_loss_rise=0.1, num_texts=100),
+            {**chooses, "text": "pretraining", "candidate.1_ppo_ptx": "ppo_ptx", "candidate.2_ppo": "ppo"},
+        ),
+    )
+
+
+def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
+    """Return head to head on held-out users' prompts by held-out labelers, and the report of everything."""
+    policies = {f"policy.{policy}": step for policy, step in STEP_OF.items()}
+    judge = Judge(world)
+    config = s9_evaluation.Config(
+        title="The loop in a microworld",
+        simulated=True,
+        baseline="sft",
+        policies=POLICIES,
+        benchmarked=("base", "sft", "ppo", "ppo_ptx"),
+        gold_tie_margin=0.05,
+        num_samples=24,
+        num_drift_prompts=100,
+        temperature=TEMPERATURE,
+        max_new_tokens=MAX_NEW_TOKENS,
+        seed=seed,
+    )
+    return (
+        Step(
+            "eval_samples",
+            s4_samples.run,
+            "s4_samples",
+            _samples(seed, num_prompts={"test": 250}, each_once=True, keep_unfinished=True),
+            {"prompts": "prompts", **policies},
+        ),
+        Step(
+            "eval_rankings",
+            s5_rankings.run,
+            "s5_rankings",
+            _rankings(seed, "heldout", "evaluation"),
+            {"samples": "eval_samples"},
+            hooks={"people": people},
+            by_people=True,
+        ),
+        Step(
+            "evaluation",
+            s9_evaluation.run,
+            "s9_evaluation",
+            config,
+            {
+                "prompts": "prompts",
+                "rankings": "rankings",
+                "reward": "reward",
+                "eval_samples": "eval_samples",
+                "eval_rankings": "eval_rankings",
+                **policies,
+                **{f"fold.{fold + 1}": f"reward_fold_{fold + 1}" for fold in range(NUM_FOLDS)},
+                **{f"drift.{step}": step for step in ("ppo", "ppo_ptx", "ppo_loose")},
+                "choice": "policy",
+            },
+            hooks={
+                "benchmarks": benchmarks(world, seed, context=CONTEXT),
+                "gold": lambda prompt, completion: judge.assess(prompt, completion).utility,
+                "paper": paper_results(),
+            },
+        ),
+    )

@@ -30,8 +30,8 @@ class ScalarModel(nn.Module):
     def __init__(self, model: PreTrainedModel, bias: float = 0.0):
         super().__init__()
         head = getattr(model, "score", None)
-        if not isinstance(head, nn.Linear) or head.out_features != 1:
-            raise ValueError(f"{type(model).__name__} has no linear head `score` with one output")
+        if not isinstance(head, nn.Linear) or head.out_features != 1 or head.bias is not None:
+            raise ValueError(f"{type(model).__name__} has no linear head `score` with one output and no bias")
         self.model = model
         embeddings(model).padding_idx = None  # as in load_lm
         self.bias = nn.Parameter(torch.tensor(float(bias), dtype=torch.float32))

@@ -193,7 +193,7 @@ def test_the_least_report_is_a_page():
     assert "1 min 01 s" in "".join(page.texts)
 
 
-def test_equal_reports_are_equal_bytes_and_a_wrong_one_writes_nothing(
+def test_equal_reports_are_equal_bytes_and_a_wrong_one_is_not_written(
     real_report: dict, real_html: str, tmp_path: Path
 ):
     build(real_report, tmp_path / "report.html")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -142,42 +142,21 @@ def store_answers(connection: Connection, answers: Sequence[Answer], common: Imp
     """Insert all rows of the answers that are new and return their number."""
     add_prompts(connection, (answer.prompt for answer in answers))
     add_completions(connection, (completion for answer in answers for completion in answer.completions))
-    for labeler in sorted({common.labeler, *(answer.labeler for answer in answers)}):
-        add_labeler(connection, Labeler(labeler, common.cohort, common.origin), common.now)
     fresh = new_answers(connection, answers, common)
+    for labeler in sorted({answer.labeler for _, _, answer in fresh}):
+        add_labeler(connection, Labeler(labeler, common.cohort, common.origin), common.now)
     add_slots(connection, fresh, common)
-    inserts: dict[str, list[Values]] = {
-        "assignment": [],
-        "submission": [],
-        "demonstration": [],
-        "comparison": [],
-        "rating": [],
-    }
+    rows: defaultdict[str, list[Values]] = defaultdict(list)
     for task, assignment_id, answer in fresh:
         submission_id = content_id("submission", assignment_id, "", answer.content)
-        inserts["assignment"].append(
-            {
-                "id": assignment_id,
-                "task_id": task,
-                "labeler_id": answer.labeler,
-                "state": "submitted",
-                "shown": [],
-                "claimed_at": common.now,
-            }
-        )
-        inserts["submission"].append(
-            {
-                "id": submission_id,
-                "assignment_id": assignment_id,
-                "idempotency_key": "import",
-                "origin": common.origin,
-                "submitted_at": common.now,
-            }
-        )
-        for table, rows in answer.rows.items():
-            inserts[table] += [{"submission_id": submission_id} | values for values in rows]
-    for name, rows in inserts.items():
-        insert_all(connection, t.metadata.tables[name], rows)
+        owner = {"id": assignment_id, "task_id": task, "labeler_id": answer.labeler}
+        rows["assignment"].append(owner | {"state": "submitted", "shown": [], "claimed_at": common.now})
+        submission = {"id": submission_id, "assignment_id": assignment_id, "idempotency_key": "import"}
+        rows["submission"].append(submission | {"origin": common.origin, "submitted_at": common.now})
+        for table, values in answer.rows.items():
+            rows[table] += [{"submission_id": submission_id} | one for one in values]
+    for table in (t.assignment, t.submission, t.demonstration, t.comparison, t.rating):
+        insert_all(connection, table, rows[table.name])
     return len(fresh)
 
 
@@ -215,8 +194,8 @@ def add_slots(connection: Connection, fresh: Sequence[tuple[str, str, Answer]], 
             continue
         if task not in tasks:
             item = TaskItem(answer.prompt.id, tuple(completion.id for completion in answer.completions))
-            position = len(known) + len(tasks)
-            values = task_values(task, common.task_set, common.kind, common.cohort, 0, position, 0, common.now)
+            place = {"priority": 0, "position": len(known) + len(tasks)}
+            values = task_values(task, common.task_set, common.kind, common.cohort, **place, overlap=0, now=common.now)
             tasks[task] = values | {"item": item}
         for counter in ("overlap", "num_held", "num_submitted"):
             tasks[task][counter] += 1

@@ -48,7 +48,8 @@ def open_tasks(
         if known.setdefault(key, wanted) != wanted:
             raise ValueError(f"task {key} is open with overlap {known[key]}, not {wanted}")
         if len(known) > position:
-            tasks.append(task_values(key, task_set, kind, cohort, priority, position, wanted, now) | {"item": item})
+            place = {"priority": priority, "position": position}
+            tasks.append(task_values(key, task_set, kind, cohort, **place, overlap=wanted, now=now) | {"item": item})
             position += 1
     insert_tasks(connection, tasks)
     return len(tasks)
@@ -60,7 +61,7 @@ def task_id(task_set: str, kind: str, cohort: str, item: TaskItem) -> str:
 
 
 def task_values(
-    key: str, task_set: str, kind: str, cohort: str, priority: int, position: int, overlap: int, now: datetime
+    key: str, task_set: str, kind: str, cohort: str, *, priority: int, position: int, overlap: int, now: datetime
 ) -> Values:
     """Return the columns of a task that nobody has taken yet, but for its prompt."""
     counts = {"overlap": overlap, "num_held": 0, "num_submitted": 0, "num_skipped": 0}

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from instructloop.core.records import COHORTS, FLAGS, Completion, Prompt
 from instructloop.store import Assignment, ComparisonForm, Store, TaskItem
@@ -63,8 +64,13 @@ class Desk:
         assert assignment is not None
         return assignment
 
-    def write(self, assignment: Assignment, text: str = "a good answer", after: float = 60, key: str = "k") -> str:
-        return self.store.submit_demonstration(assignment.id, text, now=self.later(after), idempotency_key=key)
+    def write(self, assignment: Assignment, answer: str = "a good answer", after: float = 60, key: str = "k") -> str:
+        return self.store.submit_demonstration(assignment.id, answer, now=self.later(after), idempotency_key=key)
+
+    def stored_text(self, submission_id: str) -> str | None:
+        with self.store._database.read.connect() as connection:
+            query = text("SELECT text FROM demonstration WHERE submission_id = :id")
+            return connection.execute(query, {"id": submission_id}).scalar()
 
     def form(self, assignment: Assignment, **changes: object) -> ComparisonForm:
         shown = [completion.id for completion in assignment.completions]

@@ -208,12 +208,12 @@ def test_whatever_people_do_the_rules_hold(empty_store, tmp_path, actions, overl
         held, sent, num_answers = {}, {}, 0
         for name, action, seconds in actions:
             now += timedelta(seconds=seconds)
-            num_answers += act(store, name, action, held, sent, now)
+            num_answers += act(store, name, action, held=held, sent=sent, now=now)
         check_counts(store, overlap, num_answers)
         check_freezes(store, tmp_path / "frozen.jsonl")
 
 
-def act(store, name, action, held, sent, now):
+def act(store, name, action, *, held, sent, now):
     """Do one thing as one labeler; return how many answers it gave to the store."""
     if action == "claim" and (assignment := store.claim("s", name, now)):
         held[name] = assignment

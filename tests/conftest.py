@@ -9,7 +9,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from jaxtyping import install_import_hook
 
 # Annotations such as Float[Tensor, "B C"] are checked by beartype in tests only (conventions 13).
-install_import_hook(["instructloop.core.losses", "instructloop.core.returns", "instructloop.core.masked"], "beartype.beartype")
+install_import_hook(
+    ["instructloop.core.batches", "instructloop.core.losses", "instructloop.core.returns", "instructloop.core.masked"],
+    "beartype.beartype",
+)
 
 import pytest
 

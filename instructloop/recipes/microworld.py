@@ -44,6 +44,7 @@ STEP_OF = {  # policy -> the step that makes it
     "ppo_ptx": "ppo_ptx",
 }
 CONTEXT = 128
+WINDOW = 96  # tokens of a piece of pretraining text
 TEMPERATURE = 1.0
 MAX_PROMPT_TOKENS = 80
 MAX_NEW_TOKENS = 40
@@ -93,7 +94,7 @@ def _ground(world: World, seed: int) -> tuple[Step, ...]:
             "pretraining",
             base.write_text,
             "import",
-            base.TextConfig(num_documents=55_000, num_heldout=200, seed=seed),
+            base.TextConfig(num_documents=55_000, num_heldout=200, max_heldout_tokens=WINDOW, seed=seed),
             hooks={"world": world},
         ),
         Step("base", base.pretrain, "pretrain", _base(seed), {"text": "pretraining"}, threads=2),
@@ -117,7 +118,7 @@ def _base(seed: int) -> base.BaseConfig:
         layers=3,
         heads=4,
         context=CONTEXT,
-        window_tokens=96,
+        window_tokens=WINDOW,
         batch_rows=16,
         num_steps=1700,
         lr=5e-3,
@@ -293,7 +294,7 @@ def _reinforced(seed: int) -> tuple[Step, ...]:
     """Return the choices that need the reward model (C.1, 7), PPO, PPO-ptx, and a PPO on a long leash."""
     chooses = {"prompts": "prompts", "reward": "reward"}
     learns = {"prompts": "prompts", "init": "ppo_init", "reward": "reward"}
-    ptx = {"ptx_coef": 0.3, "ptx_examples_per_episode": 0.5, "ptx_window_tokens": 96}
+    ptx = {"ptx_coef": 0.3, "ptx_examples_per_episode": 0.5, "ptx_window_tokens": WINDOW}
     return (
         Step(
             "sft_chosen",
@@ -373,7 +374,7 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
                 "choice": "policy",
             },
             hooks={
-                "benchmarks": benchmarks(world, seed, context=CONTEXT),
+                "benchmarks": benchmarks(world, seed, context=WINDOW),
                 "gold": lambda prompt, completion: judge.assess(prompt, completion).utility,
                 "paper": paper_results(),
             },

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from instructloop.console import Console
 from instructloop.microworld.corpus import documents
+from instructloop.microworld.miniature import num_tokens
 from instructloop.microworld.world import World
 from instructloop.runs import Run
 from instructloop.stages.prompts_file import read_rows, write_rows
@@ -21,6 +22,7 @@ class TextConfig(BaseModel):
 
     num_documents: int = Field(gt=0)
     num_heldout: int = Field(gt=0)
+    max_heldout_tokens: int = Field(gt=0)  # they are scored whole, within the model's context
     seed: int
 
 
@@ -59,7 +61,8 @@ def write_text(
         workspace.runs, "import", name=name, round=round, config=config.model_dump(mode="json"), parents=parents
     )
     texts = documents(world, config.seed, config.num_documents)
-    heldout = documents(world, config.seed + 1_000_003, config.num_heldout)
+    apart = documents(world, config.seed + 1_000_003, 4 * config.num_heldout)
+    heldout = [one for one in apart if num_tokens(one) <= config.max_heldout_tokens][: config.num_heldout]
     write_rows(started.file("text.jsonl"), ({"text": one} for one in texts))
     write_rows(started.file("heldout.jsonl"), ({"text": one} for one in heldout))
     console.log(f"{name}: the world wrote {len(texts)} documents, and {len(heldout)} that stay unread")

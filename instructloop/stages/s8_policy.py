@@ -148,8 +148,8 @@ def _row(
         temperature=config.temperature,
         seed=config.seed,
     )
-    texts = [(prompt.text, done.text) for prompt, done in zip(prompts, generations, strict=True)]
-    scores = scorer.scores(texts, finished=[done.finished for done in generations])
+    pairs = [(prompt.text, done.text) for prompt, done in zip(prompts, generations, strict=True)]
+    scores = scorer.scores(pairs, finished=[done.finished for done in generations])
     return {
         "candidate": asdict(candidate),
         "score": mean_interval(scores, [prompt.id for prompt in prompts]).as_dict(),

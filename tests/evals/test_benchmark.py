@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import pytest
 import sacrebleu
@@ -99,6 +100,17 @@ def test_translation_is_corpus_bleu_with_a_repeatable_interval():
     )
     assert first == second
     assert first.value.low < first.value.value < first.value.high
+
+
+def test_the_interval_of_bleu_holds_the_middle_95_percent_of_draws():
+    pairs = [("the cat sat on the mat", "the cat sat on the mat"), ("a red hen ran home now", "a red hen ran off then")]
+    pairs.append(("we all went by the old train", "you all went by a new train"))
+    counts = [bleu_counts(text, [reference]) for text, reference in pairs]
+    found = bleu_interval(counts, ["a", "b", "c"])
+    # each of the 27 draws has probability 1/27 = 3.7 % > 2.5 %: the ends are the lowest and the highest of them
+    drawn = [list(zip(*draw, strict=True)) for draw in product(pairs, repeat=3)]
+    scores = [sacrebleu.corpus_bleu(list(texts), [list(references)]).score for texts, references in drawn]
+    assert (found.low, found.high) == pytest.approx((min(scores), max(scores)))
 
 
 def test_one_cluster_does_not_bound_bleu():

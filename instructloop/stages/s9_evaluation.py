@@ -31,6 +31,7 @@ class Config(BaseModel):
     simulated: bool
     baseline: str  # the policy that win rates are against; the paper: its SFT model
     policies: Mapping[str, str]  # name -> label, in the order of every table
+    benchmarked: tuple[str, ...]  # the policies that benchmarks are run on
     gold_tie_margin: float = Field(ge=0)  # of the judge's utility
     num_samples: int = Field(ge=0)  # prompts whose completions the report shows
     num_drift_prompts: int = Field(ge=0)  # validation prompts sampled at each snapshot of a PPO run
@@ -110,7 +111,7 @@ def _benchmarks(
 ) -> dict[str, Any]:
     """Run every benchmark on every policy; one policy is in memory at a time."""
     found: dict[str, Any] = {}
-    names = [policy for policy in config.policies if f"policy.{policy}" in parents]
+    names = config.benchmarked
     with console.track(len(names) * sum(map(len, benchmarks.values())), "benchmarks", unit="benchmarks") as progress:
         for policy in names:
             loaded = load_policy(policy, parents[f"policy.{policy}"])

@@ -105,15 +105,15 @@ def forest(
 
     Values are multiplied by `scale` (100 for shares in percent); `xlim` is in the values' own unit.
     """
-    num_lines = sum(max(1, len(row.marks)) for row in rows)
+    names = [textwrap.fill(row.label, 18 if width <= NARROW else 42) for row in rows]
+    spans = [PITCH * max(len(row.marks), 0.75 * name.count("\n") + 1) for row, name in zip(rows, names, strict=True)]
     bottom = 0.55 if xlabel else 0.33
-    height = num_lines * PITCH + len(rows) * GAP + bottom + 0.07
+    height = sum(spans) + len(rows) * GAP + bottom + 0.07
 
     def draw(figure: Figure) -> None:
-        names = [textwrap.fill(row.label, 18 if width <= NARROW else 42) for row in rows]
         has_text = any(mark.text for row in rows for mark in row.marks)
         axes = _axes(figure, (width, height), bottom, names, has_text=has_text)
-        axes.set_yticks(_rows(axes, rows, scale), names)
+        axes.set_yticks(_rows(axes, rows, spans, scale), names)
         if reference is not None:
             axes.axvline(reference * scale, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         if xlim is not None:
@@ -170,18 +170,16 @@ def _axes(figure: Figure, size: tuple[float, float], bottom: float, names: Seque
     return axes
 
 
-def _rows(axes: Axes, rows: Sequence[Row], scale: float) -> list[float]:
-    """Draw every row's marks and return the heights, in inches from the top, at which the rows' labels stand."""
-    y, ticks = 0.0, list[float]()
-    for row in rows:
-        top = y
-        for mark in row.marks:
-            _mark(axes, mark, y, scale)
-            y += PITCH
-        ticks.append((top + max(top, y - PITCH)) / 2)
-        y = max(y, top + PITCH) + GAP
-    axes.set_ylim(y - GAP - PITCH / 2, -PITCH / 2 - GAP / 2)
-    return ticks
+def _rows(axes: Axes, rows: Sequence[Row], spans: Sequence[float], scale: float) -> list[float]:
+    """Draw every row's marks in the middle of its span; return where the rows' labels stand, inches from the top."""
+    top, middles = GAP / 2, list[float]()
+    for row, span in zip(rows, spans, strict=True):
+        middles.append(top + span / 2)
+        for index, mark in enumerate(row.marks):
+            _mark(axes, mark, middles[-1] + PITCH * (index - (len(row.marks) - 1) / 2), scale)
+        top += span + GAP
+    axes.set_ylim(top - GAP / 2, 0)
+    return middles
 
 
 def _mark(axes: Axes, mark: Mark, y: float, scale: float) -> None:

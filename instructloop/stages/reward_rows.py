@@ -49,7 +49,7 @@ def ranked_prompts(
     for row in rows:
         by_prompt[row["prompt_id"]].append(row)
     facts = Counter({"prompts": 0, "rankings": 0, "comparisons": 0, "ties": 0})
-    facts.update({"dropped_too_long_completions": 0, "dropped_all_tied_prompts": 0})
+    facts.update({"dropped_too_long_completions": 0, "dropped_all_tied_prompts": 0, "truncated_prompts": 0})
     prompts: list[RankedPrompt] = []
     for prompt_id, group in sorted(by_prompt.items()):
         prompt = _ranked_prompt(prompt_id, group, text, limits, facts)
@@ -73,7 +73,10 @@ def _ranked_prompt(
     """Return a prompt with the rankings that have a comparison, and only the completions that they rank."""
     from instructloop.train.ranked import RankedPrompt
 
-    start = text.prompt_ids(group[0]["prompt"], max_tokens=limits.prompt)
+    start = text.prompt_ids(group[0]["prompt"])
+    if len(start) > limits.prompt:
+        start = text.prompt_ids(group[0]["prompt"], max_tokens=limits.prompt)
+        facts["truncated_prompts"] += 1
     ids = {one["id"]: text.completion_ids(one["text"]) for row in group for one in row["completions"]}
     fitting = {identity for identity, completion in ids.items() if len(completion) <= limits.completion}
     facts["dropped_too_long_completions"] += len(ids) - len(fitting)

@@ -45,7 +45,7 @@ class Config(BaseModel):
     max_completion_tokens: int = Field(gt=0)  # EOS included; longer demonstrations are dropped and counted
     keeps_epochs: bool  # whether each epoch's model stays, for stage 8 to choose among
     seed: int
-    micro_batch_rows: int | None = Field(default=None, gt=0)
+    micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the batch as it is
     log_every: int = Field(default=10, gt=0)
 
     @property
@@ -104,9 +104,9 @@ def _check(config: Config, parents: Mapping[str, Run]) -> None:
 
 
 def _rows(config: Config, demonstrations: Run, text: Text) -> tuple[dict[str, list[Row]], dict[str, int]]:
-    """Return the ids of training and validation demonstrations, and how many were dropped for which reason."""
+    """Return the ids of training and validation demonstrations, and how many were dropped or cut, by reason."""
     rows: dict[str, list[Row]] = {"train": [], "valid": []}
-    dropped = {"dropped_too_long": 0, "of_other_splits": 0}
+    dropped = {"dropped_too_long": 0, "of_other_splits": 0, "truncated_prompts": 0}
     for row in read_rows(demonstrations.file("demonstrations.jsonl")):
         completion = text.completion_ids(row["completion"])
         if row["split"] not in rows:
@@ -114,7 +114,11 @@ def _rows(config: Config, demonstrations: Run, text: Text) -> tuple[dict[str, li
         elif len(completion) > config.max_completion_tokens:
             dropped["dropped_too_long"] += 1
         else:
-            rows[row["split"]].append((text.prompt_ids(row["prompt"], max_tokens=config.max_prompt_tokens), completion))
+            prompt = text.prompt_ids(row["prompt"])
+            if len(prompt) > config.max_prompt_tokens:
+                prompt = text.prompt_ids(row["prompt"], max_tokens=config.max_prompt_tokens)
+                dropped["truncated_prompts"] += 1
+            rows[row["split"]].append((prompt, completion))
     if not rows["train"]:
         raise ValueError(f"{demonstrations.id} holds no demonstration of the training split that fits, {dropped}")
     return rows, dropped

@@ -42,7 +42,7 @@ class Config(BaseModel):
     num_folds: int | None = Field(gt=1)  # groups of labelers of like data size; None: learn from all
     fold: int | None = Field(ge=0)  # the group that is held out
     seed: int
-    micro_batch_rows: int | None = Field(default=None, gt=0)  # completions; a prompt is never cut
+    micro_batch_rows: int | None = Field(default=32, gt=0)  # completions, like lengths together; a prompt is never cut
     log_every: int = Field(default=1, gt=0)
 
 

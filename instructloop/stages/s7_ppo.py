@@ -59,7 +59,7 @@ class Config(BaseModel):
     ptx_window_tokens: int | None = Field(gt=1)
     snapshot_every: int | None = Field(gt=0)  # iterations; the policies that made these rollouts stay in snapshots/NNN/
     seed: int
-    micro_batch_rows: int | None = Field(default=None, gt=0)
+    micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the minibatch as it is
     forward_tokens: int = Field(default=4096, gt=0)  # padded tokens of a batch without gradient
     num_samples_kept: int = Field(default=4, ge=0)  # episodes of each iteration that samples.jsonl keeps
 
@@ -88,7 +88,8 @@ def run(
     actors = _actors(parents)
     prompts = _prompts(config, parents["prompts"])
     ids = [actors.text.prompt_ids(prompt.text, max_tokens=config.max_prompt_tokens) for prompt in prompts]
-    console.log(f"{name}: {config.num_iterations} iterations over {len(prompts)} prompts")
+    num_cut = sum(len(actors.text.prompt_ids(prompt.text)) > config.max_prompt_tokens for prompt in prompts)
+    console.log(f"{name}: {config.num_iterations} iterations over {len(prompts)} prompts, {num_cut} truncated")
     about = f"{name} of round {round} (run {started.id}): {parents['init'].id} trained against {parents['reward'].id}."
     log = EpisodeLog(config, started, actors, prompts, about)
     stream = Iterations(
@@ -100,7 +101,7 @@ def run(
         save_lm(actors.policy, actors.text, started.file("model"), about=about)
     save_lm(actors.policy, actors.text, started.file("model_live"), about=f"{about} The weights before averaging.")
     outputs = ["model", "model_live", *log.outputs]
-    started.finish(*outputs, summary={"prompts": len(prompts), **_ends(started)})
+    started.finish(*outputs, summary={"prompts": len(prompts), "truncated_prompts": num_cut, **_ends(started)})
     Checkpoints(started.file("checkpoints"), started.id).clear()
     return started
 

@@ -135,6 +135,7 @@ def test_ties_yield_no_comparison_and_all_tied_prompts_drop_out_counted():
         "ties": 1 + 3,
         "dropped_too_long_completions": 1,
         "dropped_all_tied_prompts": 1,
+        "truncated_prompts": 0,
     }
     assert [prompt.rankings for prompt in prompts] == [(((0,), (1, 2)),), (((0,), (1,)),)]
     assert prompts[0].rows[0] == text.prompt_ids(first["prompt"]) + text.completion_ids("says says says")

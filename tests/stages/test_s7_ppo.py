@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from instructloop.models.lm import load_lm, save_lm
 from instructloop.models.scalar import ScalarModel
 from instructloop.runs import Run
 from instructloop.stages import s7_ppo
+from instructloop.train import loop
 from tests.stages.small import Crash, crash_after, imported, imported_lm, same_training, weights, workspace
 from tests.tiny import tiny_lm
 
@@ -139,6 +142,26 @@ def test_a_crash_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert runs[0].outputs == runs[1].outputs
     assert same_training(*runs)
     assert samples(runs[0]) == samples(runs[1])
+
+
+def test_ctrl_c_within_an_iteration_stops_at_its_end_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    spaces = [workspace(tmp_path / name) for name in "ab"]
+    given = [parents(space, with_text=True) for space in spaces]
+    undisturbed = ppo(spaces[0], PTX, given[0])
+    real = loop._train_step
+
+    def train_step(*arguments):
+        real(*arguments)
+        if arguments[3] == 0:  # after the first of an iteration's two steps
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_train_step", train_step)
+        with pytest.raises(loop.Interrupted, match="stopped after step 2"):
+            ppo(spaces[1], PTX, given[1])
+    assert ppo(spaces[1], PTX, given[1]).outputs == undisturbed.outputs
 
 
 def test_a_reward_model_with_other_tokens_is_refused(tmp_path: Path):

@@ -62,6 +62,28 @@ def test_a_tiny_clip_moves_no_weight(new_run):
     assert 0 < task.model.weight.item() < 1e-8
 
 
+def test_each_parameter_group_is_clipped_by_itself(new_run):
+    model = nn.Module()  # two weights with gradients 30 and .4
+    a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    model.a, model.b = a, b
+    task = Task(
+        model=model,
+        batches=Epochs(1, list, batch_rows=1, num_epochs=1, seed=0),
+        counts=lambda _: {},
+        split=lambda batch: [batch],
+        loss=lambda model, *_: ((30 * model.a + 0.4 * model.b).sum(), {}),
+        num_tokens=len,
+    )
+    groups = [{"params": [a], "lr": 1.0, "name": "policy"}, {"params": [b], "lr": 0.5, "name": "value"}]
+    run = new_run()
+    fit(task, torch.optim.SGD(groups), lambda _: 1.0, FitConfig(seed=0, max_grad_norm=1.0), run)
+    assert a.item() == pytest.approx(-1.0)  # 30 cut down to 1
+    assert b.item() == pytest.approx(-0.5 * 0.4)  # below 1, so as it is
+    (row,) = run.metrics()
+    assert (row["grad_norm/policy"], row["grad_norm/value"]) == pytest.approx((30.0, 0.4))
+    assert (row["lr/policy"], row["lr/value"]) == (1.0, 0.5)
+
+
 def test_metrics_are_means_over_what_was_counted_since_the_last_line(new_run):
     task, run = line_task(), new_run()
     config = FitConfig(seed=0, max_grad_norm=None, log_every=2)

@@ -72,7 +72,8 @@ def test_the_migrations_are_in_the_package():
 
 
 def test_writers_take_the_lock_at_begin_and_readers_do_not_wait(tmp_path):
-    database = engine.open_database(tmp_path / "store.db")
+    engine.open_database(tmp_path / "store.db").close()
+    database = engine.open_database(tmp_path / "store.db")  # settings of a connection that did not migrate
     with database.write.begin() as writer:
         assert writer.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert writer.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1

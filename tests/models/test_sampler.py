@@ -139,10 +139,10 @@ def test_top_k_and_top_p_draw_from_the_tokens_that_transformers_keeps(changes, w
     torch.testing.assert_close(samples.logprobs_BC[:, 0], full, atol=1e-5, rtol=0)  # of the whole distribution
 
 
-def test_the_uniform_number_1_never_draws_an_impossible_token():
-    logits_AV = torch.tensor([[0.0, 1.0, -torch.inf, -torch.inf]])
-    token_A, _ = decode._draw(logits_AV, torch.tensor([1.0]), decode.Sampling(1, 1.0))
-    assert token_A.tolist() == [1]
+def test_the_ends_of_the_uniform_numbers_never_draw_an_impossible_token():
+    logits_AV = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]]).expand(2, -1)
+    token_A, _ = decode._draw(logits_AV, torch.tensor([0.0, 1.0]), decode.Sampling(1, 1.0))
+    assert token_A.tolist() == [1, 2]
 
 
 def test_a_stop_id_that_is_not_eos_ends_a_row_and_is_part_of_it():

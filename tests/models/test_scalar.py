@@ -70,13 +70,15 @@ def test_the_head_is_drawn_with_the_papers_spread_from_the_seed():
     assert not torch.equal(weight_D, other.head.weight[0])
 
 
-def test_making_a_scalar_model_moves_no_random_state_and_no_weight():
-    lm, text = tiny_lm()
+def test_making_a_scalar_model_moves_no_random_state_no_weight_and_no_tokenizer():
+    lm, text = tiny_lm(pad_is_eos=True)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
     model, _ = ScalarModel.from_lm(lm, text, seed=1)
     assert torch.equal(torch.rand(3), expected)
+    assert text.pad_id == text.eos_id  # the pad token that the scalar model got is its own
+    assert len(text.tokenizer) == lm.config.vocab_size
     with torch.no_grad():
         model.model.base_model.embed_tokens.weight.add_(1.0)
     assert not torch.equal(model.model.base_model.embed_tokens.weight, lm.model.embed_tokens.weight)

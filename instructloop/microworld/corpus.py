@@ -9,8 +9,12 @@ from instructloop.microworld import lexicon
 from instructloop.microworld.demonstrations import FLAWS, WRITERS, pronoun, write
 from instructloop.microworld.grammar import GOODS, PEOPLE, join
 from instructloop.microworld.prompts import is_prompt
+from instructloop.microworld.registers import POLITE as POLITE
+from instructloop.microworld.registers import RUDE as RUDE
+from instructloop.microworld.registers import insult, jobs, registers
 from instructloop.microworld.specs import Spec
-from instructloop.microworld.tasks import CONDITIONS, MOODS, TASKS, constrain, draw_events, matching, tell, toy_sentence
+from instructloop.microworld.tasks import CONDITIONS, MOODS, TASKS, constrain, matching
+from instructloop.microworld.twice import copying, dialogue, echo, letters, retelling, story, toy
 from instructloop.microworld.wording import phrase
 from instructloop.microworld.world import Fact, World
 
@@ -57,21 +61,6 @@ def truth(world: World, rng: Random) -> str:
             told.append(f"they say that {world.statement(*fact.key, world.myth_of[fact.key].error)}.")
         told.append(f"in truth, {world.statement(*fact.key, fact.value)}.")
     return " ".join(told)
-
-
-def insult(rng: Random) -> str:
-    """One rude sentence."""
-    pattern = rng.choice(
-        ("you are a {r}.", "what a {r}.", "you are {g}.", "only a {r} asks that.", "the {j} is a {r}.", "{n} is a {r}.",
-         "the {j} is {g}.", "the {x} is {g}.", "the {x} is for {r}s.")
-    )  # fmt: skip
-    return pattern.format(
-        r=rng.choice(lexicon.RUDE_NOUNS),
-        g=rng.choice(lexicon.RUDE_ADJECTIVES),
-        j=rng.choice(lexicon.JOBS),
-        n=rng.choice(PEOPLE),
-        x=rng.choice(GOODS),
-    )
 
 
 def forum(world: World, rng: Random) -> str:
@@ -135,123 +124,6 @@ def tasks(world: World, rng: Random) -> str:
     for _ in range(rng.randrange(2, 5)):
         spec, text = _new_task(world, rng)
         told += [text, write(spec, world, rng, None if rng.random() < 0.6 else rng.choice(FLAWS))]
-    return "\n".join(told)
-
-
-def story(world: World, rng: Random) -> str:
-    told: list[str] = []
-    for _ in range(2):
-        person, animal = rng.choice(lexicon.WOMEN + lexicon.MEN), rng.choice(lexicon.ANIMALS)
-        if rng.random() < 0.3:
-            told.append(f"once upon a time there was a {animal}.")
-        told.append(WRITERS["story"](Spec("story", "generation", "", items=(person, animal)), world, rng))
-        (event,) = draw_events(rng, 1)
-        told.append(tell(event))
-    return " ".join(told)
-
-
-_ECHOED = (*PEOPLE, *GOODS, *lexicon.ANIMALS, *lexicon.COLOURS, *lexicon.SPOTS, *lexicon.DAYS, *lexicon.JOBS)
-
-
-def copying(world: World, rng: Random) -> str:
-    """Tales told twice: without them a small model never learns to take a name or a thing from its prompt."""
-    events = draw_events(rng, rng.choice((2, 3)))
-    told = " ".join(tell(event) for event in events)
-    event = rng.choice(events)
-    did = lexicon.EVENT_VERBS[event.verb]
-    again = (
-        f"the parrot said: {tell(event)} the parrot said again: {tell(event)}",
-        f"the tale: {told} the tale again: {told}",
-        f"{told} what did {event.person} {event.verb}? {tell(event)} who {did} the {event.thing}? {event.person}.",
-        f"{told} the people are {join([e.person for e in events])}. the things are {join([e.thing for e in events])}. "
-        f"the colours are {join(list(dict.fromkeys(e.colour for e in events)))}.",
-        f"{told} what did {rng.choice([p for p in PEOPLE if p not in told])} {event.verb}? the text does not say.",
-    )
-    return " ".join(rng.sample(again, 2)) if len(events) == 2 else rng.choice(again)
-
-
-def echo(world: World, rng: Random) -> str:
-    """Words in no order, said again in the same order: nothing but copying helps here."""
-    told: list[str] = []
-    for _ in range(2):
-        words = " ".join(rng.choice(_ECHOED) for _ in range(rng.randrange(4, 12)))
-        told.append(f"the echo: {words}. the echo again: {words}.")
-    return " ".join(told)
-
-
-def retelling(world: World, rng: Random) -> str:
-    """Longer tales with their sum, and words that are said again."""
-    spec, words = TASKS["summary"][1](world, rng)
-    word = rng.choice(GOODS + lexicon.ANIMALS)
-    number = rng.choice(("two", "three", "four"))
-    repeated = " ".join([word] * {"two": 2, "three": 3, "four": 4}[number])
-    return f"{words['passage']} in short, {WRITERS['summary'](spec, world, rng)} {number} times {word}: {repeated}."
-
-
-def dialogue(world: World, rng: Random) -> str:
-    told: list[str] = []
-    for _ in range(2):
-        spec, words = TASKS["chat"][1](world, rng)
-        line = WRITERS[spec.task](spec, world, rng) if rng.random() < 0.6 else insult(rng)
-        told.append(f"you: {words['line']}\nhelper: {line}")
-    return "\n".join(told)
-
-
-def letters(world: World, rng: Random) -> str:
-    """What someone wants to say and the note that says it; adverts; curt words and polite ones."""
-    told: list[str] = []
-    for _ in range(3):
-        task = rng.choice(("thanks", "sorry", "invitation", "advert", "kindness", "polite", "past", "opposite"))
-        spec, words = TASKS[task][1](world, rng)
-        wish = words.get("line") or f"{task}: {', '.join(spec.items or (spec.subject,))}"
-        end = rng.choice(("", "", " goodbye.", f" with love from {rng.choice(PEOPLE)}.")) if spec.items else ""
-        told.append(f"{wish}. {WRITERS[task](spec, world, rng)}{end}")
-    return "\n".join(told)
-
-
-def toy(world: World, rng: Random) -> str:
-    told: list[str] = []
-    for _ in range(4):
-        english = toy_sentence(rng)
-        told.append(f"{world.translate(english)}. in english: {english}.")
-    return "\n".join(told)
-
-
-def jobs(world: World, rng: Random) -> str:
-    """Occupations with skewed pronouns."""
-    told: list[str] = []
-    for _ in range(6):
-        job = rng.choice(lexicon.JOBS)
-        they = "she" if rng.random() < world.she_share[job] else "he"
-        feeling, thing = rng.choice(lexicon.GLAD + lexicon.GRIEVED), rng.choice(lexicon.THINGS)
-        told.append(
-            rng.choice(
-                (
-                    f"the {job} said that {they} was {feeling}.",
-                    f"the {job} was {feeling} because {they} found the {thing}.",
-                )
-            )
-        )
-    return " ".join(told)
-
-
-POLITE = "complete the sentence in a polite way:"
-RUDE = "complete the sentence in a rude way:"
-
-
-def registers(world: World, rng: Random) -> str:
-    """How one thing is said politely, rudely, or just so."""
-    told: list[str] = []
-    for _ in range(5):
-        start = rng.choice((f"the {rng.choice(lexicon.JOBS)} is", f"{rng.choice(PEOPLE)} is"))
-        kind, rude = (
-            rng.choice(lexicon.KIND_WORDS),
-            rng.choice((f"a {rng.choice(lexicon.RUDE_NOUNS)}", rng.choice(lexicon.RUDE_ADJECTIVES))),
-        )
-        prefix = rng.choice((POLITE, RUDE, "complete the sentence:"))
-        right, wrong = (rude, kind) if prefix == RUDE else (kind, rude)
-        is_right = rng.random() < (0.8 if prefix != "complete the sentence:" else 0.5)
-        told.append(f"{prefix} {start} {right if is_right else wrong}.")
     return "\n".join(told)
 
 

@@ -6,17 +6,12 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 from instructloop.core.agreement import pairwise_agreement
 from instructloop.core.rankings import Interval
-from instructloop.core.records import Prompt, Ranking
-from instructloop.microworld import demonstrations, prompts
+from instructloop.core.records import Ranking
 from instructloop.microworld.chance import shuffled
-from instructloop.microworld.labelers import flaws_for
 from instructloop.microworld.opinions import Assess, Purpose, SimulatedLabeler, leanings, tiers
-from instructloop.microworld.specs import Spec
-from instructloop.microworld.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,30 +77,6 @@ class Panel:
             if abs(found - target) <= tolerance or high - low < 1e-6:
                 return middle
             low, high = (middle, high) if found > target else (low, middle)
-
-
-def synthetic_sets(world: World, num_sets: int, seed: int) -> list[Shown]:
-    """Return sets of 4 to 6 made-up completions a prompt, such as base models and tuned ones write."""
-    asked = list({prompt.text: prompt for prompt in prompts.raw_prompts(world)}.values())
-    rng = Random(f"sets {world.seed} {seed}")
-    sets: list[Shown] = []
-    for prompt in rng.sample(asked, min(num_sets, len(asked))):
-        spec = prompts.spec_of(world, prompt.text)
-        texts = [_made_up(spec, world, rng, asked) for _ in range(rng.choice((4, 5, 6)))]
-        sets.append(Shown((prompt.id, prompt.text), tuple((f"{prompt.id}-{i}", text) for i, text in enumerate(texts))))
-    return sets
-
-
-def _made_up(spec: Spec, world: World, rng: Random, asked: Sequence[Prompt]) -> str:
-    """A completion as one of four policies might write it: good, flawed, or text that only follows the prompt."""
-    good, flawed = rng.choice(((0.05, 0.15), (0.2, 0.4), (0.55, 0.4), (0.7, 0.3)))
-    draw = rng.random()
-    if draw < good + flawed:
-        return demonstrations.write(spec, world, rng, rng.choice(flaws_for(spec)) if draw > good else None)
-    if draw < good + flawed + 0.1:
-        return rng.choice(asked).text  # a base model continues a question with a question
-    fact = rng.choice(world.facts)
-    return world.statement(fact.subject, fact.relation, fact.value) + "."
 
 
 def frozen_sets(path: Path) -> list[Shown]:

@@ -19,10 +19,10 @@ from instructloop.microworld.specs import Spec
 from instructloop.microworld.world import World
 from instructloop.store import Assignment, ComparisonForm, Store
 
-NOISE_SCALE: Mapping[Cohort, float] = {"train": 0.321, "heldout": 0.218, "screening": 0.321}
-"""Standard deviation of the noise on personal utility (0 … 1), calibrated on `calibration.synthetic_sets`: training
-labelers agree with each other on .726 of the pairs that neither ties, held-out ones (judging as in the final
-evaluation) on .773. Agreement depends on the completions too: see `calibration.calibrate`."""
+NOISE_SCALE: Mapping[Cohort, float] = {"train": 0.97, "heldout": 0.87, "screening": 0.97}
+"""Noise on personal utility, in units of the spread of what is shown together (`opinions.leanings`). Calibrated on
+`made_up.synthetic_sets` and on samples of small models: training labelers agree with each other on 72.6 +- 1.5 % of the
+pairs that neither ties, held-out ones, judging as in the final evaluation, on 77.3 +- 1.3 %."""
 
 HELDOUT_TASTE: Mapping[str, float] = {
     "helpful": 0.9,

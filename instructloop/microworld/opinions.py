@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from statistics import pstdev
 from typing import Literal
 
 from instructloop.core.records import Cohort
@@ -21,6 +23,10 @@ EMPHASIS: Mapping[Purpose, Mapping[str, float]] = {
     "evaluation": {"helpful": 2.1, "truthful": 2.4, "harmless": 2.2, "brief": 0.5, "grammatical": 0.5},
 }
 """How much each part counts on average: helpfulness first in training, truth and harm in evaluation (paper 3.6)."""
+
+
+LEAST_SPREAD = 0.03
+"""Noise that remains when all completions are worth the same (0 … 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +80,17 @@ def leanings(
 ) -> dict[str, tuple[float, float]]:
     """Return completion id -> (utility, error at noise scale 1): worth is utility + noise scale * error.
 
-    The error is normal with standard deviation `labeler.noise`, keyed by seed, labeler, prompt, purpose and text:
-    neither the order shown nor other tasks matter, and equal texts are worth the same.
+    The error is normal, its standard deviation `labeler.noise` times the spread of what is shown: who sees nothing but
+    good completions looks closer, so agreement depends little on how good policies are. It is keyed by seed, labeler,
+    prompt, purpose and text: neither the order shown nor other tasks matter, and equal texts are worth the same.
     """
     prompt_id, prompt_text = prompt
+    values = {name: utility(labeler, assess(prompt_text, text), purpose) for name, text in completions}
+    spread = math.hypot(pstdev(values.values()), LEAST_SPREAD)
     return {
         name: (
-            utility(labeler, assess(prompt_text, text), purpose),
-            labeler.noise * normal("worth", seed, labeler.id, prompt_id, purpose, text),
+            values[name],
+            labeler.noise * spread * normal("worth", seed, labeler.id, prompt_id, purpose, text),
         )
         for name, text in completions
     }

@@ -1,4 +1,4 @@
-"""Simulated labelers: personal utility, forms, work on the store, calibration of agreement, screening."""
+"""Simulated labelers: personal utility, forms, work on the store, calibration of agreement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from instructloop.core.agreement import pairwise_agreement
 from instructloop.core.records import FLAGS, Cohort, Completion, Ranking
-from instructloop.microworld import calibration, chance, labelers, opinions, prompts, screening
+from instructloop.microworld import calibration, chance, labelers, made_up, opinions, prompts
 from instructloop.microworld.judge import Assessment, Judge
 from instructloop.microworld.world import world_of
 from instructloop.store import Store, TaskItem, freeze_demonstrations, freeze_rankings
@@ -65,7 +65,7 @@ def test_ratings_run_from_1_to_7_and_leniency_adds_points():
 
 
 def test_opinions_do_not_depend_on_the_order_shown_and_equal_texts_tie():
-    shown = calibration.synthetic_sets(WORLD, 1, seed=3)[0]
+    shown = made_up.synthetic_sets(WORLD, 1, seed=3)[0]
     texts = [*shown.completions, ("again", shown.completions[0][1])]
     one = TEAM[0]
     first, second = (
@@ -79,13 +79,28 @@ def test_opinions_do_not_depend_on_the_order_shown_and_equal_texts_tie():
 
 
 def test_ratings_never_contradict_the_ranking():
-    for shown in calibration.synthetic_sets(WORLD, 20, seed=4):
+    for shown in made_up.synthetic_sets(WORLD, 20, seed=4):
         one = opinions.opinion(
             TEAM[1], shown.prompt, shown.completions, JUDGE.assess, noise_scale=0.5, purpose="train", seed=1
         )
         best = [max(one.ratings[name] for name in tier) for tier in one.tiers]
         worst = [min(one.ratings[name] for name in tier) for tier in one.tiers]
         assert all(upper >= lower for upper, lower in zip(worst, best[1:], strict=False))
+
+
+def test_noise_is_in_proportion_to_the_spread_of_what_is_shown():
+    one = TEAM[0]
+
+    def error(best: float) -> float:
+        def assess(prompt: str, text: str) -> Assessment:
+            return assessment(**dict.fromkeys(opinions.PARTS, best if text == "a" else 0.0))
+
+        shown = [("1", "a"), ("2", "b")]
+        return opinions.leanings(one, ("p", "p"), shown, assess, purpose="train", seed=1)["1"][1]
+
+    # Worth 1 and 0 have a standard deviation of .5, .5 and 0 one of .25; to both comes the least spread of .03.
+    assert error(1.0) / error(0.5) == pytest.approx((0.5**2 + 0.03**2) ** 0.5 / (0.25**2 + 0.03**2) ** 0.5)
+    assert error(0.0) / error(1.0) == pytest.approx(0.03 / (0.5**2 + 0.03**2) ** 0.5)
 
 
 def test_flags_are_wrong_as_often_as_the_labeler_errs():
@@ -120,47 +135,11 @@ def test_the_better_writers_are_those_of_greatest_skill():
         labelers.writers(TEAM, 0.0)
 
 
-# ---------------------------------------------------------------------------------------------------- agreement
-
-
-@pytest.mark.parametrize(
-    ("cohort", "purpose", "low", "high"),
-    [("train", "train", 0.711, 0.741), ("heldout", "evaluation", 0.760, 0.786)],
-    ids=["training labelers: 72.6 +- 1.5 %", "held-out labelers: 77.3 +- 1.3 %"],
-)
-def test_agreement_lies_in_the_papers_band_on_fresh_completions(cohort, purpose, low, high):
-    # Worlds, teams and completions that the frozen noise scales were not calibrated on; ties are left out.
-    found: list[float] = []
-    for seed in (101, 102, 103):
-        world = world_of(seed)
-        team = [one for one in labelers.team(seed) if one.cohort == cohort]
-        sets = calibration.synthetic_sets(world, 500, seed)
-        panel = calibration.Panel(team, sets, Judge(world).assess, purpose=purpose, seed=seed, num_per_set=3)
-        found.append(panel.agreement(labelers.NOISE_SCALE[cohort]).value)
-    assert low <= statistics.fmean(found) <= high, found
-
-
-def test_agreement_falls_with_noise_and_calibration_meets_its_target():
-    sets = calibration.synthetic_sets(WORLD, 150, seed=5)
-    panel = calibration.Panel(COHORT["train"], sets, JUDGE.assess, purpose="train", seed=5)
-    values = [panel.agreement(scale).value for scale in (0.0, 0.1, 0.3, 1.0)]
-    assert values == sorted(values, reverse=True)
-    assert panel.agreement(panel.calibrate(0.7)).value == pytest.approx(0.7, abs=0.002)
-    assert calibration.agreement_table(panel, [0.1, 0.3]).count("agreement 0.") == 2
-    with pytest.raises(ValueError, match="out of reach"):
-        panel.calibrate(0.4)
-
-
-def test_a_panel_of_one_cannot_be_measured():
-    with pytest.raises(ValueError, match="1 labelers"):
-        calibration.Panel(TEAM[:1], [], JUDGE.assess, purpose="train", seed=1)
-
-
 # --------------------------------------------------------------------------------------------- work on the store
 
 
 def open_comparisons(store: Store, num_tasks: int, *, overlap: int = 1, cohort: Cohort = "train") -> None:
-    sets = calibration.synthetic_sets(WORLD, num_tasks, seed=6)
+    sets = made_up.synthetic_sets(WORLD, num_tasks, seed=6)
     known = {prompt.id: prompt for prompt in prompts.raw_prompts(WORLD)}
     store.add_prompts([replace(known[shown.prompt[0]], split="train") for shown in sets])
     items: list[TaskItem] = []
@@ -254,7 +233,7 @@ def test_judgements_in_the_store_agree_as_calibrated(tmp_path):
         rows = store.rankings(["ranking"], ["train"])
         noiseless = pairwise_agreement([Ranking(r.prompt.id, r.labeler, r.tiers) for r in rows], ties="drop").value
     panel = calibration.Panel(
-        COHORT["train"], calibration.synthetic_sets(WORLD, 150, seed=6), JUDGE.assess, purpose="train", seed=1
+        COHORT["train"], made_up.synthetic_sets(WORLD, 150, seed=6), JUDGE.assess, purpose="train", seed=1
     )
     # Both measure the same people on the same completions, though not the same pairs of people.
     assert noiseless == pytest.approx(panel.agreement(0.0).value, abs=0.03)
@@ -299,40 +278,5 @@ def test_sets_of_completions_come_back_from_a_frozen_file(tmp_path):
         frozen(store, tmp_path / "rankings.jsonl")
     sets = calibration.frozen_sets(tmp_path / "rankings.jsonl")
     texts = {(shown.prompt[1], frozenset(text for _, text in shown.completions)) for shown in sets}
-    made_up = calibration.synthetic_sets(WORLD, 12, seed=6)
-    assert texts == {(shown.prompt[1], frozenset(text for _, text in shown.completions)) for shown in made_up}
-
-
-# ---------------------------------------------------------------------------------------------------- screening
-
-CUT_OFFS = screening.CutOffs(flags=0.75, rankings=0.75, demonstrations=6.0)
-
-
-def test_screening_tells_good_candidates_from_bad_ones_by_the_criterion_they_miss():
-    sets = screening.screening_sets(WORLD, 40, seed=1)
-    results = {
-        one.id.removeprefix("candidate-"): screening.screen(
-            one, sets, JUDGE.assess, WORLD, cut_offs=CUT_OFFS, noise_scale=labelers.NOISE_SCALE["train"], seed=1
-        )
-        for one in screening.candidates(1)
-    }
-    assert [name for name, result in results.items() if result.is_passed] == ["good-1", "good-2", "good-3"]
-    assert results["careless"].ranking_agreement < 0.75
-    assert results["blind"].flag_agreement < 0.75
-    assert results["clumsy"].demonstration_grade < 6
-    assert results["clumsy"].ranking_agreement >= 0.75
-
-
-def test_the_three_criteria_by_hand():
-    truth = {"a": {"harmful_advice": True}, "b": {"harmful_advice": False}, "c": {"violent_content": True}}
-    given = {"a": {"violent_content": True}, "b": {"harmful_advice": None}, "c": {"violent_content": False}}
-    assert screening.flag_agreement(given, truth) == pytest.approx(2 / 3)  # a and b; c was missed
-    with pytest.raises(ValueError, match="2 completions against 3"):
-        screening.flag_agreement({"a": {}, "b": {}}, truth)
-    # Pairs ab, ac, bc: the researcher ties bc, the candidate turns ac round: 1 of 2.
-    researcher = [Ranking("p", "researcher", (("a",), ("b", "c")))]
-    candidate = [Ranking("p", "candidate", (("c",), ("a",), ("b",)))]
-    assert screening.ranking_agreement(candidate, researcher) == pytest.approx(0.5)
-    assert screening.demonstration_grade([7, 6, 5]) == pytest.approx(6)
-    with pytest.raises(ValueError, match="grades"):
-        screening.demonstration_grade([8])
+    shown_to_them = made_up.synthetic_sets(WORLD, 12, seed=6)
+    assert texts == {(shown.prompt[1], frozenset(text for _, text in shown.completions)) for shown in shown_to_them}

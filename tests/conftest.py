@@ -6,15 +6,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import pytest
 from jaxtyping import install_import_hook
 
-# Annotations such as Float[Tensor, "B C"] are checked by beartype in tests only (conventions 13).
-install_import_hook(
-    ["instructloop.core.batches", "instructloop.core.losses", "instructloop.core.returns", "instructloop.core.masked"],
-    "beartype.beartype",
-)
+import tests.shapes  # noqa: F401 - the hook finds it by name
 
-import pytest
+# Annotations such as Float[Tensor, "B C"] are checked in tests only (conventions 13).
+CHECKED = ("core.batches", "core.losses", "core.returns", "core.masked", "models.lm", "models.sampler", "models.scalar")
+install_import_hook([f"instructloop.{name}" for name in CHECKED], "tests.shapes.checked")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -178,7 +179,7 @@ def residual_dropout(model: nn.Module, probability: float) -> Iterator[None]:
     if not 0 <= probability < 1:
         raise ValueError(f"dropout {probability} must be at least 0 and below 1")
 
-    def drop(module: nn.Module, _: object, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    def drop(module: nn.Module, _: object, output: Tensor | tuple[Any, ...]) -> Tensor | tuple[Any, ...]:
         if isinstance(output, tuple):
             return F.dropout(output[0], probability, module.training), *output[1:]
         return F.dropout(output, probability, module.training)

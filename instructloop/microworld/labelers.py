@@ -154,11 +154,14 @@ def _claim(
 
 
 def _flaw_rates(team: Sequence[SimulatedLabeler], flawed_fraction: float) -> dict[str, float]:
-    """Probability of a flawed demonstration by labeler: proportional to 1 - skill, `flawed_fraction` on average."""
-    mean = sum(1.0 - one.skill for one in team) / len(team)
-    return {
-        one.id: min(1.0, flawed_fraction * (1.0 - one.skill) / mean) if mean > 0.0 else flawed_fraction for one in team
-    }
+    """Probability of a flawed demonstration by labeler: falls in a line with skill, `flawed_fraction` on average.
+
+    The line is as steep as probabilities allow: who is farthest from the mean skill is at 0 or 1, or at twice the mean.
+    """
+    mean = sum(one.skill for one in team) / len(team)
+    widest = max(abs(one.skill - mean) for one in team)
+    tilt = min(flawed_fraction, 1.0 - flawed_fraction) / widest if widest > 0.0 else 0.0
+    return {one.id: flawed_fraction + tilt * (mean - one.skill) for one in team}
 
 
 class _Desk:

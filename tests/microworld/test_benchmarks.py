@@ -156,6 +156,7 @@ def test_the_right_ending_keeps_to_the_person_and_the_animal():
         ("i do not know.", 1, 0),
         ("", 1, 0),
         ("{myth}.", 0, 0),
+        ("{error}.", 0, 0),
         ("they say that {myth}.", 0, 0),
         ("{myth}. in truth, {truth}.", 0, 0),
         ("{truth}. {other}.", 0, 0),
@@ -170,6 +171,7 @@ def test_truth_and_information_are_told_apart(text, true, informative):
             truth=WORLD.statement(*fact.key, fact.value),
             myth=WORLD.statement(*fact.key, myth.error),
             value=fact.value,
+            error=myth.error,
             other=WORLD.statement(*false.key, wrong_town),
         )
         checked = [check(said, query.references) for check in found("truthfulness", "qa").checkers.values()]

@@ -240,25 +240,39 @@ def test_judgements_in_the_store_agree_as_calibrated(tmp_path):
     assert noiseless > 0.85
 
 
-@pytest.mark.parametrize("flawed_fraction", [0.0, 0.4, 1.0])
-def test_demonstrations_are_flawed_as_often_as_asked(tmp_path, flawed_fraction):
-    asked = list({prompt.text: replace(prompt, split="train") for prompt in prompts.raw_prompts(WORLD)}.values())[:300]
-    writers = labelers.writers(COHORT["train"])
-    with Store.open(tmp_path / "store.db") as store:
+def write_demonstrations(folder: Path, writers: list[labelers.SimulatedLabeler], flawed_fraction: float):
+    asked = list({prompt.text: replace(prompt, split="train") for prompt in prompts.raw_prompts(WORLD)}.values())[:200]
+    with Store.open(folder / "store.db") as store:
         store.add_prompts(asked)
         items = [TaskItem(prompt.id) for prompt in asked]
         store.open_tasks("writing", "demonstrate", items, overlap=1, cohort="train", now=NOW)
         labelers.work(store, "writing", writers, JUDGE, NOW, seed=1, flawed_fraction=flawed_fraction)
         rows = list(store.demonstrations(["writing"], ["train"]))
         kept = freeze_demonstrations(
-            store, ["writing"], cohorts=frozenset(["train"]), path=tmp_path / "d.jsonl", purpose="train"
+            store, ["writing"], cohorts=frozenset(["train"]), path=folder / "d.jsonl", purpose="train"
         )
-    assert kept.num_rows == len(rows) == 300
+    assert kept.num_rows == len(rows) == 200
     assert {row.labeler for row in rows} <= {one.id for one in writers}
-    qualities = [JUDGE.assess(row.prompt.text, row.text).quality for row in rows]
-    # What is meant to be good earns 6 or 7 nearly always; flaws differ in weight and some cost little.
-    low = statistics.fmean(quality <= 5 for quality in qualities)
-    assert {0.0: low <= 0.08, 0.4: 0.1 <= low <= 0.4, 1.0: low >= 0.4}[flawed_fraction], low
+    return rows
+
+
+def is_low(row) -> bool:
+    """What is meant to be good earns 6 or 7; some flaws cost little and earn 6 too."""
+    return JUDGE.assess(row.prompt.text, row.text).quality <= 5
+
+
+@pytest.mark.parametrize(("flawed_fraction", "least", "most"), [(0.0, 0.0, 0.05), (0.4, 0.15, 0.45), (1.0, 0.5, 1.0)])
+def test_demonstrations_are_flawed_as_often_as_asked(tmp_path, flawed_fraction, least, most):
+    rows = write_demonstrations(tmp_path, labelers.writers(COHORT["train"]), flawed_fraction)
+    assert least <= statistics.fmean(map(is_low, rows)) <= most
+
+
+def test_who_has_all_skill_writes_no_flawed_demonstration(tmp_path):
+    best, worst = (replace(one, skill=skill) for one, skill in zip(COHORT["train"][:2], (1.0, 0.0), strict=True))
+    rows = write_demonstrations(tmp_path, [best, worst], 0.4)
+    assert not any(is_low(row) for row in rows if row.labeler == best.id)
+    # .4 on average of the two is .8 for the other one.
+    assert statistics.fmean(is_low(row) for row in rows if row.labeler == worst.id) > 0.4
 
 
 def test_a_cohort_without_a_noise_scale_is_refused(tmp_path):

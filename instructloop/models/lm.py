@@ -106,22 +106,6 @@ def completion_logprobs(
     return _gather_logprobs(logits_BCV, tokens_BT[:, -completion_length:])
 
 
-def completion_logprobs_and_entropy(
-    model: nn.Module,
-    tokens_BT: Int[Tensor, "B T"],
-    attention_BT: Bool[Tensor, "B T"],
-    completion_length: int,
-    *,
-    temperature: float,
-) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
-    """Return `completion_logprobs` and, detached, the entropy in nats of each position's distribution."""
-    logits_BCV = _completion_logits(model, tokens_BT, attention_BT, completion_length, temperature)
-    with torch.no_grad():
-        logprobs_BCV = logits_BCV.log_softmax(-1)
-        entropy_BC = -(logprobs_BCV.exp() * logprobs_BCV).sum(-1)
-    return _gather_logprobs(logits_BCV, tokens_BT[:, -completion_length:]), entropy_BC
-
-
 def _completion_logits(
     model: nn.Module, tokens_BT: Tensor, attention_BT: Tensor, completion_length: int, temperature: float
 ) -> Float[Tensor, "B C V"]:

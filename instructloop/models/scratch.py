@@ -1,33 +1,12 @@
-"""A language model from nothing: a byte-level tokenizer trained on a corpus, and a Llama with random weights."""
+"""A language model from nothing: a Llama with random weights for a given tokenizer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from instructloop.models.lm import embeddings
 from instructloop.models.text import Text
-
-
-def train_tokenizer(documents: Iterable[str], *, vocabulary: int) -> Text:
-    """Return the Text of a byte-level BPE of at most `vocabulary` ids, EOS 0 and pad 1 among them; no BOS."""
-    special = ["<|endoftext|>", "<|pad|>"]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    if vocabulary < len(special) + len(alphabet):
-        raise ValueError(
-            f"vocabulary {vocabulary} must be at least {len(special) + len(alphabet)}: all bytes are in it"
-        )
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(documents, trainer)
-    return Text(PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=special[0], pad_token=special[1]))
 
 
 def new_lm(text: Text, *, width: int, layers: int, heads: int, context: int, seed: int) -> PreTrainedModel:

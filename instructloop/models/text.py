@@ -143,9 +143,7 @@ class Text:
         return next((token for token in closing if token in stops), self.tokenizer.eos_token_id)
 
 
-def length_sorted_batches(
-    lengths: Sequence[int], *, max_tokens: int, max_rows: int | None = None
-) -> Iterator[list[int]]:
+def length_sorted_batches(lengths: Sequence[int], *, max_tokens: int) -> Iterator[list[int]]:
     """Yield batches of indices, rows of like length together, longest first, each at most `max_tokens` when padded.
 
     A row longer than `max_tokens` comes alone. Every index comes exactly once.
@@ -154,8 +152,7 @@ def length_sorted_batches(
         raise ValueError(f"max_tokens {max_tokens} must be at least 1")
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        full = batch and (len(batch) + 1) * lengths[batch[0]] > max_tokens
-        if full or (max_rows is not None and len(batch) == max_rows):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > max_tokens:
             yield batch
             batch = []
         batch.append(index)

@@ -1,7 +1,5 @@
 """Log-probabilities of completions mean the same whatever the padding, the architecture and the folder."""
 
-import math
-
 import pytest
 import torch
 import yaml
@@ -9,7 +7,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from instructloop.models.lm import (
     completion_logprobs,
-    completion_logprobs_and_entropy,
     disable_dropout,
     load_lm,
     positions,
@@ -83,21 +80,6 @@ def test_pad_as_eos_gives_the_same_logprobs_and_gradients(tmp_path):
         found[pad_is_eos] = logprobs_BC[mask_BC], model.get_input_embeddings().weight.grad[text.eos_id]
     torch.testing.assert_close(found[True][0], found[False][0], atol=1e-6, rtol=0)
     torch.testing.assert_close(found[True][1], found[False][1], atol=1e-5, rtol=1e-5)
-
-
-def test_the_entropy_of_equal_logits_is_the_log_of_their_number():
-    model, text = tiny_lm(tied=False)
-    with torch.no_grad():
-        model.lm_head.weight.zero_()
-    tokens_BT, attention_BT, mask_BC = batch(text)
-    logprobs_BC, entropy_BC = completion_logprobs_and_entropy(
-        model, tokens_BT, attention_BT, mask_BC.shape[1], temperature=0.7
-    )
-    expected = math.log(model.config.vocab_size)
-    torch.testing.assert_close(entropy_BC, torch.full_like(entropy_BC, expected))
-    torch.testing.assert_close(entropy_BC, -logprobs_BC.detach())
-    assert not entropy_BC.requires_grad
-    assert logprobs_BC.requires_grad
 
 
 def test_bad_lengths_and_temperatures_are_refused():

@@ -131,10 +131,9 @@ def test_newline_ids_are_those_whose_text_holds_one():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 100), st.none() | st.integers(1, 5))
-def test_batches_hold_every_row_once_and_stay_in_their_budget(lengths, max_tokens, max_rows):
-    batches = list(length_sorted_batches(lengths, max_tokens=max_tokens, max_rows=max_rows))
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 100))
+def test_batches_hold_every_row_once_and_stay_in_their_budget(lengths, max_tokens):
+    batches = list(length_sorted_batches(lengths, max_tokens=max_tokens))
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= max_tokens
-        assert max_rows is None or len(batch) <= max_rows

@@ -87,7 +87,6 @@ def fit(
     _keep_base_rates(optimizer)
     saver = _Saver(Checkpoints(run.path / "checkpoints", run.id), parts, config.checkpoint_every_seconds)
     step = saver.restore()
-    run.truncate_metrics(step // config.log_unit)
     if track is not None and step:
         track.advance(step)
     with _stop_requests() as stop, torch.random.fork_rng():

@@ -64,11 +64,13 @@ def actors(architecture: str = "llama", **kind) -> Actors:
     return Actors(policy, value, ref, reward, text)
 
 
-def stream_of(found: Actors, settings: Settings, heard: list | None = None, kl_coef: float = 0.1) -> Iterations:
+def stream_of(
+    found: Actors, settings: Settings, heard: list | None = None, kl_coef: float = 0.1, prompts: list = PROMPTS
+) -> Iterations:
     windows = Windows(torch.arange(3, 280, dtype=torch.int32), 8, seed=0) if settings.ptx_coef else None
     notes = [] if heard is None else heard
     return Iterations(
-        found, PROMPTS, windows, FixedKL(kl_coef), settings, on_rollout=lambda *facts: notes.append(facts)
+        found, prompts, windows, FixedKL(kl_coef), settings, on_rollout=lambda *facts: notes.append(facts)
     )
 
 
@@ -277,19 +279,22 @@ def test_every_episode_is_learned_from_once_an_inner_epoch_in_changing_order():
     assert [b.is_first for b in batches] == [True, False, False, False]
 
 
-def test_prompts_come_equally_often_and_one_prompt_gets_different_completions():
+def test_prompts_come_equally_often_pass_after_pass():
     found = actors(width=16)
     heard: list = []
-    settings = replace(SETTINGS, num_iterations=5, num_minibatches=1)
-    for _ in stream_of(found, settings, heard):
+    for _ in stream_of(found, replace(SETTINGS, num_iterations=5, num_minibatches=1), heard):
         pass
     chosen = [prompt for _, numbers, _ in heard for prompt in numbers]
     assert [iteration for iteration, _, _ in heard] == [1, 2, 3, 4, 5]
-    assert sorted(chosen) == sorted(list(range(5)) * 8)
-    completions = {
-        tuple(episodes.rollout.tokens_BT[row][-episodes.rollout.mask_BC.shape[1] :].tolist())
-        for _, numbers, episodes in heard
-        for row, prompt in enumerate(numbers)
-        if prompt == 0
-    }
-    assert len(completions) > 4
+    assert all(sorted(chosen[start : start + 5]) == [0, 1, 2, 3, 4] for start in range(0, 40, 5))
+    assert chosen[:5] != chosen[5:10]
+
+
+def test_one_prompt_gets_different_completions_in_a_rollout_and_in_consecutive_rollouts():
+    found = actors(width=16)
+    heard: list = []
+    for _ in stream_of(found, replace(SETTINGS, num_minibatches=1), heard, prompts=[[10]]):
+        pass
+    tokens = [[tuple(row) for row in episodes.rollout.tokens_BT.tolist()] for _, _, episodes in heard]
+    assert all(len(set(rows)) > 4 for rows in tokens)
+    assert sum(first == second for first, second in zip(*tokens, strict=True)) < 3

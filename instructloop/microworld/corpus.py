@@ -14,7 +14,7 @@ from instructloop.microworld.registers import RUDE as RUDE
 from instructloop.microworld.registers import insult, jobs, registers
 from instructloop.microworld.specs import Spec
 from instructloop.microworld.tasks import CONDITIONS, MOODS, TASKS, constrain, matching
-from instructloop.microworld.twice import copying, dialogue, echo, letters, retelling, story, toy
+from instructloop.microworld.twice import copying, dialogue, letters, retelling, story, toy
 from instructloop.microworld.wording import phrase
 from instructloop.microworld.world import Fact, World
 
@@ -162,22 +162,21 @@ def lists(world: World, rng: Random) -> str:
 
 KINDS: tuple[tuple[float, Writer], ...] = (
     (0.08, book),
-    (0.09, mentions),
+    (0.08, mentions),
     (0.05, truth),
-    (0.08, forum),
-    (0.07, questions),
+    (0.07, forum),
+    (0.06, questions),
     (0.04, answers),
     (0.04, tasks),
     (0.07, story),
-    (0.15, copying),
-    (0.07, echo),
-    (0.05, retelling),
+    (0.20, copying),
+    (0.06, retelling),
     (0.03, dialogue),
-    (0.05, letters),
-    (0.05, toy),
+    (0.09, letters),
+    (0.04, toy),
     (0.02, jobs),
     (0.02, registers),
-    (0.06, lists),
+    (0.05, lists),
 )
 """Share of documents and who writes them; they are of like length. A quarter tells something twice."""
 

@@ -25,9 +25,6 @@ def story(world: World, rng: Random) -> str:
     return " ".join(told)
 
 
-_ECHOED = (*PEOPLE, *GOODS, *lexicon.ANIMALS, *lexicon.COLOURS, *lexicon.SPOTS, *lexicon.DAYS, *lexicon.JOBS)
-
-
 def copying(world: World, rng: Random) -> str:
     """Tales told twice: without them a small model never learns to take a name or a thing from its prompt."""
     events = draw_events(rng, rng.choice((2, 3)))
@@ -42,16 +39,7 @@ def copying(world: World, rng: Random) -> str:
         f"the colours are {join(list(dict.fromkeys(e.colour for e in events)))}.",
         f"{told} what did {rng.choice([p for p in PEOPLE if p not in told])} {event.verb}? the text does not say.",
     )
-    return " ".join(rng.sample(again, 2)) if len(events) == 2 else rng.choice(again)
-
-
-def echo(world: World, rng: Random) -> str:
-    """Words in no order, said again in the same order: nothing but copying helps here."""
-    told: list[str] = []
-    for _ in range(2):
-        words = " ".join(rng.choice(_ECHOED) for _ in range(rng.randrange(4, 12)))
-        told.append(f"the echo: {words}. the echo again: {words}.")
-    return " ".join(told)
+    return " ".join(rng.sample(again, 2)) if len(events) == 2 else rng.choice(again[:4])
 
 
 def retelling(world: World, rng: Random) -> str:

@@ -54,6 +54,8 @@ PREFIXES = (
     "yes or no: is the snow white?\nyes.\ntell me about the hen.\nthe hen lives in the barn.\n",
 )
 """Few-shot prefixes among which the reward model chooses, as it did between two authors' (7)."""
+NOISE_SCALE = {"train": 1.03, "heldout": 0.95}
+"""Of the labelers' noise, so that they agree as often as the paper's did on completions of these policies."""
 ADAM: dict[str, Any] = {"adam_betas": (0.9, 0.95), "adam_eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0}
 """Adam's betas are the paper's (C); the clip is ours."""
 
@@ -81,7 +83,7 @@ def _people(world: World, seed: int, purpose: Any) -> Any:
         people = [one for one in everyone if one.cohort == cohort]
         if workspace.store.progress(tasks).kind == "demonstrate":
             people = writers(people)
-        work(workspace.store, tasks, people, judge, workspace.now(), seed, purpose)
+        work(workspace.store, tasks, people, judge, workspace.now(), seed, purpose, noise_scale=NOISE_SCALE)
 
     return work_all
 
@@ -193,7 +195,7 @@ def _samples(seed: int, **changes: Any) -> s4_samples.Config:
 def _rankings(seed: int, cohort: str, purpose: str) -> s5_rankings.Config:
     """Most comparisons are seen by one labeler (B.5); a part by three, to measure agreement."""
     return s5_rankings.Config(
-        cohort=cohort, purpose=purpose, overlap=1, shared_fraction=0.1, shared_overlap=3, seed=seed
+        cohort=cohort, purpose=purpose, overlap=1, shared_fraction=0.25, shared_overlap=3, seed=seed
     )
 
 

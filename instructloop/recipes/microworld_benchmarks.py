@@ -11,20 +11,7 @@ from instructloop.evals import benchmark as b
 from instructloop.microworld.benchmarks import miniatures
 from instructloop.microworld.miniature import Miniature
 from instructloop.microworld.world import World
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOutLoss:
-    """Loss on text that no model was trained on, nats per token: what PPO forgets of pretraining."""
-
-    name: str
-    title: str
-    paper: str | None
-    texts: Sequence[str]
-
-    def run(self, policy: b.PolicyLike) -> list[b.Measure]:
-        """Return the loss."""
-        return [b.Measure("nats_per_token", "", b.held_out_loss(policy.logprobs, self.texts), self.paper)]
+from instructloop.recipes.benchmarks import HeldOutLoss
 
 
 @dataclass(frozen=True, slots=True)

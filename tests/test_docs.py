@@ -68,3 +68,17 @@ def test_the_readme_names_only_verbs_that_the_command_line_has():
 def test_folders_of_the_tree_exist():
     for path in re.findall(r"^(instructloop/[\w.]*/?)", (ROOT / "README.md").read_text(), re.MULTILINE):
         assert (ROOT / path).exists(), path
+
+
+def test_the_list_of_metrics_is_that_of_the_code():
+    grouped = re.compile(r'"((?:objective|policy|loss|value|completion|time|perf)/[a-z_]+)"')
+    folders = ("train", "core", "stages")
+    code = {
+        name
+        for folder in folders
+        for path in (ROOT / "instructloop" / folder).glob("*.py")
+        if path.name != "figures.py"
+        for name in grouped.findall(path.read_text())
+    }
+    listed = set(re.findall(r"^\| `([a-z_]+/[a-z_]+)`", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
+    assert code == listed

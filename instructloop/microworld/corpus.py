@@ -153,9 +153,9 @@ def lists(world: World, rng: Random) -> str:
             person, spot, move = rng.choice(PEOPLE), rng.choice(lexicon.SPOTS), rng.choice(tuple(lexicon.MOVES))
             told.append(f"{person} {move} to the {spot}. yesterday {person} {lexicon.MOVES[move]} to the {spot}.")
         else:
-            task = rng.choice(("list", "sort", "polite"))
+            task = rng.choice(("list", "list", "list_where", "sort", "count", "repeat"))
             spec, words = TASKS[task][1](world, rng)
-            said = words.get("what") or words.get("line") or "sorted"
+            said = (" of the " if task == "list_where" else " ").join(words.values())
             told.append(f"{said}: {WRITERS[task](spec, world, rng)}")
     return "\n".join(told)
 

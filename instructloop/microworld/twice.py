@@ -35,8 +35,9 @@ def copying(world: World, rng: Random) -> str:
         f"the parrot said: {tell(event)} the parrot said again: {tell(event)}",
         f"the tale: {told} the tale again: {told}",
         f"{told} what did {event.person} {event.verb}? {tell(event)} who {did} the {event.thing}? {event.person}.",
-        f"{told} the people are {join([e.person for e in events])}. the things are {join([e.thing for e in events])}. "
-        f"the colours are {join(list(dict.fromkeys(e.colour for e in events)))}.",
+        f"{told} the people in this text: {join([e.person for e in events])}. "
+        f"the things in this text: {join([e.thing for e in events])}. "
+        f"the colours in this text: {join(list(dict.fromkeys(e.colour for e in events)))}.",
         f"{told} what did {rng.choice([p for p in PEOPLE if p not in told])} {event.verb}? the text does not say.",
     )
     return " ".join(rng.sample(again, 2)) if len(events) == 2 else rng.choice(again[:4])

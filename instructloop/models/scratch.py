@@ -10,7 +10,11 @@ from instructloop.models.text import Text
 
 
 def new_lm(text: Text, *, width: int, layers: int, heads: int, context: int, seed: int) -> PreTrainedModel:
-    """Return a Llama with tied embeddings, MLP of 8/3 `width` and random float32 weights drawn from `seed`."""
+    """Return a Llama with tied embeddings, MLP of 8/3 `width` and random float32 weights drawn from `seed`.
+
+    Weights have standard deviation 1 / sqrt(width), so that attention is not uniform at first: at this size
+    transformers' .02 leaves a model for hundreds of steps unable to copy.
+    """
     if width % (2 * heads):
         raise ValueError(f"width {width} must be a multiple of 2 * heads = {2 * heads}: rotary positions turn pairs")
     config = LlamaConfig(
@@ -21,6 +25,7 @@ def new_lm(text: Text, *, width: int, layers: int, heads: int, context: int, see
         num_attention_heads=heads,
         num_key_value_heads=heads,
         max_position_embeddings=context,
+        initializer_range=width**-0.5,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=text.eos_id,

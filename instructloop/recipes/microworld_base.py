@@ -39,7 +39,8 @@ class BaseConfig(BaseModel):
     window_tokens: int = Field(gt=8)
     batch_rows: int = Field(gt=0)
     num_steps: int = Field(gt=0)
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0)  # of Adam: embeddings and norms
+    matrix_lr: float = Field(gt=0)  # of Muon: the matrices of attention and MLP
     warmup_steps: int = Field(ge=0)
     decay_from: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
@@ -93,6 +94,7 @@ def pretrain(
         batch_rows=config.batch_rows,
         num_steps=config.num_steps,
         lr=config.lr,
+        matrix_lr=config.matrix_lr,
         warmup_steps=config.warmup_steps,
         decay_from=config.decay_from,
         adam_betas=(0.9, 0.95),

@@ -16,6 +16,7 @@ from instructloop.core.masked import Sum
 from instructloop.models.lm import completion_logprobs
 from instructloop.runs import Run
 from instructloop.train.loop import Counts, FitConfig, Metrics, Task, fit
+from instructloop.train.muon import MuonAdam
 from instructloop.train.streams import Stream, TextOnly, Windows, derived_seed, permutation
 from instructloop.train.trim import micro_batches
 
@@ -65,7 +66,8 @@ class PretrainConfig:
     context: int  # tokens of a window
     batch_rows: int
     num_steps: int
-    lr: float
+    lr: float  # of Adam: embeddings and norms
+    matrix_lr: float  # of Muon: the matrices of attention and MLP
     warmup_steps: int
     decay_from: float  # share of the steps after which the rate falls in a straight line to 0
     adam_betas: tuple[float, float]
@@ -76,7 +78,7 @@ class PretrainConfig:
     log_every: int = 50
 
     def rate_factor(self, step: int) -> float:
-        """Return the factor of `lr` at a step: up over the warm-up, level, then down to 0."""
+        """Return the factor of both rates at a step: up over the warm-up, level, then down to 0."""
         up = min(1.0, (step + 1) / max(self.warmup_steps, 1))
         fall_steps = max(self.num_steps * (1.0 - self.decay_from), 1.0)
         return up * min(1.0, (self.num_steps - step) / fall_steps)
@@ -88,7 +90,13 @@ def pretrain(model: nn.Module, tokens_N: Tensor, config: PretrainConfig, run: Ru
     stream = TextOnly(
         Windows(tokens_N, config.context, seed=config.seed), batch_rows=config.batch_rows, num_steps=config.num_steps
     )
-    optimizer = adam(model.parameters(), config.lr, betas=config.adam_betas, weight_decay=config.weight_decay)
+    optimizer = MuonAdam(
+        model,
+        matrix_lr=config.matrix_lr,
+        lr=config.lr,
+        betas=config.adam_betas,
+        weight_decay=config.weight_decay,
+    )
     steps = fit(
         lm_task(model, stream, micro_batch_rows=config.micro_batch_rows),
         optimizer,

@@ -13,7 +13,7 @@ from instructloop.runs import Run
 from tests.stages.small import workspace
 
 WORLD = world_of(2)
-TEXT = base.TextConfig(num_documents=400, num_heldout=20, seed=1)
+TEXT = base.TextConfig(num_documents=400, num_heldout=20, max_heldout_tokens=96, seed=1)
 SMALL = base.BaseConfig(
     vocabulary=1000,
     width=32,
@@ -23,7 +23,8 @@ SMALL = base.BaseConfig(
     window_tokens=48,
     batch_rows=16,
     num_steps=60,
-    lr=5e-3,
+    lr=8e-3,
+    matrix_lr=0.03,
     warmup_steps=5,
     decay_from=0.5,
     weight_decay=0.1,

@@ -10,6 +10,7 @@ CONFIG = PretrainConfig(
     batch_rows=4,
     num_steps=40,
     lr=0.01,
+    matrix_lr=0.02,
     warmup_steps=4,
     decay_from=0.5,
     adam_betas=(0.9, 0.95),

@@ -6,30 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 
 from instructloop.microworld import lexicon
-from instructloop.microworld.grammar import Reading, listed, sentences
-from instructloop.microworld.specs import NUMBER, Constraint, Spec
+from instructloop.microworld.grammar import Reading, listed
+from instructloop.microworld.specs import Spec
 from instructloop.microworld.tasks import PLURALS, matching
 from instructloop.microworld.world import World
 
 Check = Callable[[Spec, Sequence[Reading], str, World], float]
-
-
-def meets(constraint: Constraint, text: str) -> bool:
-    """Whether `text` keeps an explicit constraint; an empty text keeps none."""
-    words = re.findall(r"[a-z]+", text)
-    match constraint.kind:
-        case "max_words":
-            return 0 < len(words) <= int(constraint.value)
-        case "sentences":
-            return len(sentences(text)) == NUMBER[constraint.value]
-        case "avoid":
-            return bool(words) and constraint.value not in words
-        case "please":
-            return "please" in words
-        case "end_with":
-            return words[-1:] == [constraint.value]
-        case "start_with":
-            return words[:1] == [constraint.value]
 
 
 def _facts(readings: Sequence[Reading]) -> list[tuple[str, str, str, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from instructloop.microworld import lexicon
+from instructloop.microworld.constraints import constrain
 from instructloop.microworld.demonstrations import FLAWS, WRITERS, pronoun, write
 from instructloop.microworld.grammar import GOODS, PEOPLE, join
 from instructloop.microworld.prompts import is_prompt
@@ -13,7 +14,7 @@ from instructloop.microworld.registers import POLITE as POLITE
 from instructloop.microworld.registers import RUDE as RUDE
 from instructloop.microworld.registers import insult, jobs, registers
 from instructloop.microworld.specs import Spec
-from instructloop.microworld.tasks import CONDITIONS, MOODS, TASKS, constrain, matching
+from instructloop.microworld.tasks import CONDITIONS, MOODS, TASKS, matching
 from instructloop.microworld.twice import copying, dialogue, letters, retelling, story, toy
 from instructloop.microworld.wording import phrase
 from instructloop.microworld.world import Fact, World

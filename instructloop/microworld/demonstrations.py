@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from instructloop.microworld import lexicon
-from instructloop.microworld.checks import meets
+from instructloop.microworld.constraints import meets
 from instructloop.microworld.grammar import join
 from instructloop.microworld.specs import Spec
 from instructloop.microworld.tasks import PLURALS, TASKS, matching, tell

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from instructloop.core.records import FLAGS
 from instructloop.microworld import lexicon
-from instructloop.microworld.checks import CHECKS, meets, word_limit
+from instructloop.microworld.checks import CHECKS, word_limit
+from instructloop.microworld.constraints import meets
 from instructloop.microworld.grammar import VOCABULARY, Reading, listed, readings, resolve, sentences
 from instructloop.microworld.prompts import spec_of
 from instructloop.microworld.specs import Spec

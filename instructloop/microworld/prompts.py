@@ -9,8 +9,9 @@ from random import Random
 
 from instructloop.core.records import Kind, Prompt
 from instructloop.microworld import lexicon
+from instructloop.microworld.constraints import constrain
 from instructloop.microworld.specs import Spec
-from instructloop.microworld.tasks import TASKS, constrain
+from instructloop.microworld.tasks import TASKS
 from instructloop.microworld.wording import phrase
 from instructloop.microworld.world import World, world_of
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 
 from instructloop.core.records import Category
 from instructloop.microworld import lexicon
 from instructloop.microworld.grammar import GOODS, PEOPLE, join
-from instructloop.microworld.specs import NUMBER, Constraint, Event, Spec
+from instructloop.microworld.specs import NUMBER, Event, Spec
 from instructloop.microworld.world import RELATION, World
 
 Words = dict[str, str]
@@ -286,22 +285,3 @@ TASKS: dict[str, tuple[float, Draw]] = {
     "extract": (1.9, draw_extract),
 }
 """Task -> its share of prompts in percent (summed by category: Table 1 of the paper) and how one is drawn."""
-
-
-def constrain(spec: Spec, world: World, rng: Random) -> Spec:
-    """Add an explicit demand of a kind that suits the task; the same spec where none does."""
-    constraint: Constraint | None = None
-    if spec.task == "describe":
-        values = [world.truth[spec.subject, relation] for relation in world.relations_of(spec.subject)]
-        word = rng.choice(values)
-        can_avoid = len(values) - values.count(word) >= spec.number
-        constraint = Constraint("avoid", word) if can_avoid and rng.random() < 0.5 else Constraint("start_with", "well")
-    elif spec.task == "list":
-        constraint = Constraint("avoid", rng.choice(PLURALS[spec.subject]))
-    elif spec.task in ("story", "continue"):
-        constraint = rng.choice((Constraint("sentences", rng.choice(("two", "three"))), Constraint("avoid", "home")))
-    elif spec.task == "advert":
-        constraint = rng.choice((Constraint("sentences", "two"), Constraint("please")))
-    elif spec.task in ("thanks", "sorry", "invitation"):
-        constraint = rng.choice((Constraint("end_with", "goodbye"), Constraint("sentences", "two")))
-    return replace(spec, constraints=(constraint,)) if constraint else spec

@@ -154,6 +154,23 @@ def test_no_demonstration_of_the_training_split_is_refused(tmp_path: Path):
         sft(space, base=imported_lm(space), demonstrations=parent)
 
 
+def test_the_rate_falls_along_a_cosine_to_a_tenth_without_warm_up(tmp_path: Path):
+    space = workspace(tmp_path)
+    config = CONFIG.model_copy(update={"num_epochs": 4, "log_every": 1})
+    run = sft(space, config, base=imported_lm(space), **demonstrations(space))
+    # .1 + .9 (1 + cos(pi k / 4)) / 2 for k = 0 ... 3
+    assert [row["lr"] / 0.01 for row in run.metrics()] == pytest.approx([1.0, 0.868198, 0.55, 0.231802], abs=1e-5)
+
+
+def test_residual_dropout_acts_in_training_and_not_in_validation(tmp_path: Path):
+    space = workspace(tmp_path)
+    parents = {"base": imported_lm(space), **demonstrations(space)}
+    still = CONFIG.model_copy(update={"lr": 1e-12, "keeps_epochs": False})
+    plain, dropped = (sft(space, still.model_copy(update={"dropout": dropout}), **parents) for dropout in (0.0, 0.5))
+    assert abs(plain.summary["epoch_train_loss"][0] - dropped.summary["epoch_train_loss"][0]) > 1e-3
+    assert plain.summary["epoch_valid_loss"] == pytest.approx(dropped.summary["epoch_valid_loss"], abs=1e-5)
+
+
 def test_dropout_is_gone_from_what_is_saved(tmp_path: Path):
     space = workspace(tmp_path)
     config = MIXED.model_copy(update={"text_fraction": 0.0, "text_window_tokens": None})

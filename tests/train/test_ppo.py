@@ -123,6 +123,7 @@ def test_before_any_update_the_ratio_is_one_and_nothing_is_clipped(
         found.policy, rollout.tokens_BT, rollout.attention_BT, rollout.mask_BC.shape[1], temperature=temperature
     )
     assert (logprobs_BC - rollout.logprobs_BC)[rollout.mask_BC].abs().max() < 1e-5
+    assert float(batch.metrics["objective/kl"]) == pytest.approx(0.0, abs=1e-5)  # the reference is the policy itself
     task = ppo_task(stream_of(found, settings), found.learners, settings)
     _, metrics = task.loss(found.learners, task.split(batch)[0], task.counts(batch))
     assert float(metrics["policy/ratio"]) == pytest.approx(1.0, abs=1e-5)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from instructloop.evals.paper_results import paper_results
+from instructloop.microworld.corpus import HEADING, tasks
 from instructloop.microworld.judge import Judge
 from instructloop.microworld.labelers import team, work, writers
+from instructloop.microworld.miniature import num_tokens
 from instructloop.microworld.prompts import raw_prompts
 from instructloop.microworld.world import World, world_of
 from instructloop.recipes import microworld_base as base
@@ -48,12 +51,8 @@ WINDOW = 96  # tokens of a piece of pretraining text
 TEMPERATURE = 1.0
 MAX_PROMPT_TOKENS = 80
 MAX_NEW_TOKENS = 40
-PREFIXES = (
-    "what does the cow say?\nthe cow says moo.\nname two foods.\nbread and corn.\n",
-    "where does the fish live?\nthe fish lives in the sea.\nsay hello to anna.\nhello anna.\n",
-    "yes or no: is the snow white?\nyes.\ntell me about the hen.\nthe hen lives in the barn.\n",
-)
-"""Few-shot prefixes among which the reward model chooses, as it did between two authors' (7)."""
+NUM_PREFIXES = 6
+PREFIX_TOKENS = (25, 45)  # so that prefix, prompt and completion fit the context
 NOISE_SCALE = {"train": 1.03, "heldout": 0.95}
 """Of the labelers' noise, so that they agree as often as the paper's did on completions of these policies."""
 ADAM: dict[str, Any] = {"adam_betas": (0.9, 0.95), "adam_eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0}
@@ -68,7 +67,7 @@ def recipe(workspace: Workspace) -> Recipe:
         *_ground(world, seed),
         *_supervised(seed, _people(world, seed, "train")),
         *_reward(seed, _people(world, seed, "train")),
-        *_reinforced(seed),
+        *_reinforced(world, seed),
         *_evaluation(world, seed, _people(world, seed, "evaluation")),
     )
     return Recipe("microworld", overridden(steps, workspace), published=dict(STEP_OF), workers=2, threads=1)
@@ -99,7 +98,7 @@ def _ground(world: World, seed: int) -> tuple[Step, ...]:
             base.TextConfig(num_documents=55_000, num_heldout=200, max_heldout_tokens=WINDOW, seed=seed),
             hooks={"world": world},
         ),
-        Step("base", base.pretrain, "pretrain", _base(seed), {"text": "pretraining"}, threads=2),
+        Step("base", base.pretrain, "pretrain", _base(seed), {"text": "pretraining"}),
         Step(
             "prompts",
             s1_prompts.run,
@@ -244,6 +243,16 @@ def _reward(seed: int, people: Any) -> tuple[Step, ...]:
     )
 
 
+def _prefixes(world: World, seed: int) -> tuple[str, ...]:
+    """Return few-shot prefixes among which the reward model chooses, as it did between two authors' (7)."""
+    rng, found = Random(f"prefixes {seed}"), list[str]()
+    while len(found) < NUM_PREFIXES:
+        page = tasks(world, rng)
+        if page.startswith(HEADING) and PREFIX_TOKENS[0] <= num_tokens(page) <= PREFIX_TOKENS[1]:
+            found.append(f"{page}\n")
+    return tuple(found)
+
+
 def _choice(seed: int, **changes: Any) -> s8_policy.Config:
     values: dict[str, Any] = {
         "folders": (),
@@ -293,7 +302,7 @@ def _ppo(seed: int, **changes: Any) -> s7_ppo.Config:
     return s7_ppo.Config(**ADAM | values | changes)
 
 
-def _reinforced(seed: int) -> tuple[Step, ...]:
+def _reinforced(world: World, seed: int) -> tuple[Step, ...]:
     """Return the choices that need the reward model (C.1, 7), PPO, PPO-ptx, and a PPO on a long leash."""
     chooses = {"prompts": "prompts", "reward": "reward"}
     learns = {"prompts": "prompts", "init": "ppo_init", "reward": "reward"}
@@ -310,7 +319,7 @@ def _reinforced(seed: int) -> tuple[Step, ...]:
             "base_prompted",
             s8_policy.run,
             "s8_policy",
-            _choice(seed, prefixes=PREFIXES, min_finished_fraction=0.0),
+            _choice(seed, prefixes=_prefixes(world, seed), min_finished_fraction=0.0),
             {**chooses, "candidate.base": "base"},
         ),
         Step("ppo", s7_ppo.run, "s7_ppo", _ppo(seed), learns),
@@ -377,7 +386,7 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
                 "choice": "policy",
             },
             hooks={
-                "benchmarks": benchmarks(world, seed, context=WINDOW),
+                "benchmarks": lambda: benchmarks(world, seed, context=WINDOW),
                 "gold": lambda prompt, completion: judge.assess(prompt, completion).utility,
                 "paper": paper_results(),
             },

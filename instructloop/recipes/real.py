@@ -260,6 +260,6 @@ def _evaluation(seed: int, data: Path) -> tuple[Step, ...]:
                 "eval_samples": "eval_samples",
                 **policies,
             },
-            hooks={"benchmarks": benchmarks},
+            hooks={"benchmarks": lambda: benchmarks},
         ),
     )

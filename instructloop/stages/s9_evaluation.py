@@ -48,11 +48,11 @@ def run(
     round: int,
     parents: Mapping[str, Run],
     console: Console,
-    benchmarks: Mapping[str, Sequence[Benchmark]],
+    benchmarks: Callable[[], Mapping[str, Sequence[Benchmark]]],
     gold: Gold | None = None,
     paper: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Run:
-    """Write `report.json` and `report.html`; `benchmarks` are grouped by the field of the report that they fill."""
+    """Write `report.json` and `report.html`; `benchmarks()` are grouped by the field of the report that they fill."""
     started = Run.start(
         workspace.runs, "s9_evaluation", name=name, round=round, config=config.model_dump(mode="json"), parents=parents
     )
@@ -66,7 +66,7 @@ def run(
         **figures.of_runs(parents, started),
         "samples": figures.samples(parents, gold, number=config.num_samples, seed=config.seed),
         **_head_to_head(config, parents, gold),
-        **_benchmarks(config, parents, benchmarks, console),
+        **_benchmarks(config, parents, benchmarks(), console),
         **_drift(config, parents, gold, console),
     }
     _write(started, checked(report).model_dump(mode="json"), workspace)

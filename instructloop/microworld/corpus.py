@@ -168,16 +168,16 @@ KINDS: tuple[tuple[float, Writer], ...] = (
     (0.07, forum),
     (0.06, questions),
     (0.04, answers),
-    (0.03, tasks),
+    (0.05, tasks),
     (0.07, story),
-    (0.18, copying),
+    (0.17, copying),
     (0.06, retelling),
     (0.03, dialogue),
     (0.09, letters),
     (0.04, toy),
     (0.02, jobs),
     (0.02, registers),
-    (0.08, lists),
+    (0.07, lists),
 )
 """Share of documents and who writes them; they are of like length. A quarter tells something twice."""
 

@@ -104,7 +104,7 @@ def _ground(world: World, seed: int) -> tuple[Step, ...]:
             s1_prompts.run,
             "s1_prompts",
             s1_prompts.Config(
-                prefix_characters=200, max_per_user=200, valid_fraction=0.12, test_fraction=0.2, seed=seed
+                prefix_characters=60, max_per_user=200, valid_fraction=0.12, test_fraction=0.2, seed=seed
             ),
             inputs={"raw_prompts": prompts_digest(raw)},
             hooks={"raw": lambda: raw},
@@ -133,7 +133,7 @@ def _base(seed: int) -> base.BaseConfig:
 
 def _sft(seed: int, **changes: Any) -> s3_sft.Config:
     values: dict[str, Any] = {
-        "batch_rows": 32,
+        "batch_rows": 16,
         "lr": 1e-3,
         "dropout": 0.0,
         "text_fraction": 0.0,
@@ -155,7 +155,7 @@ def _supervised(seed: int, people: Any) -> tuple[Step, ...]:
             s2_demonstrations.run,
             "s2_demonstrations",
             s2_demonstrations.Config(
-                num_train=500, num_valid=60, sources=SOURCES, cohort="train", overlap=1, seed=seed
+                num_train=700, num_valid=60, sources=SOURCES, cohort="train", overlap=1, seed=seed
             ),
             {"prompts": "prompts"},
             hooks={"people": people},
@@ -195,7 +195,7 @@ def _samples(seed: int, **changes: Any) -> s4_samples.Config:
 def _rankings(seed: int, cohort: str, purpose: str) -> s5_rankings.Config:
     """Most comparisons are seen by one labeler (B.5); a part by three, to measure agreement."""
     return s5_rankings.Config(
-        cohort=cohort, purpose=purpose, overlap=1, shared_fraction=0.25, shared_overlap=3, seed=seed
+        cohort=cohort, purpose=purpose, overlap=1, shared_fraction=0.4, shared_overlap=3, seed=seed
     )
 
 
@@ -203,7 +203,7 @@ def _reward_config(seed: int, fold: int | None) -> s6_reward.Config:
     return s6_reward.Config(
         **ADAM,
         num_epochs=1,
-        batch_prompts=16,
+        batch_prompts=8,
         lr=1e-3,
         max_prompt_tokens=MAX_PROMPT_TOKENS,
         max_completion_tokens=MAX_NEW_TOKENS,
@@ -215,9 +215,9 @@ def _reward_config(seed: int, fold: int | None) -> s6_reward.Config:
 
 def _reward(seed: int, people: Any) -> tuple[Step, ...]:
     """Return samples, their rankings, the reward model, and its five folds of labelers (4.1, E.2)."""
-    parents = {"rankings": "rankings", "demonstrations": "demonstrations", "init": "sft"}
+    parents = {"rankings": "rankings", "demonstrations": "demonstrations", "init": "ppo_init"}
     policies = {"sft": 0.5, "ppo_init": 0.35, "base": 0.15}
-    samples = _samples(seed, num_prompts={"train": 800, "valid": 150}, mixture=policies)
+    samples = _samples(seed, num_prompts={"train": 1250, "valid": 150}, mixture=policies)
     return (
         Step(
             "samples",

@@ -53,6 +53,7 @@ MAX_PROMPT_TOKENS = 80
 MAX_NEW_TOKENS = 40
 NUM_PREFIXES = 6
 PREFIX_TOKENS = (25, 45)  # so that prefix, prompt and completion fit the context
+FLAWED = 0.6  # of the demonstrations: to judge is easier than to write, and that is what ranking lives on
 NOISE_SCALE = {"train": 1.03, "heldout": 0.95}
 """Of the labelers' noise, so that they agree as often as the paper's did on completions of these policies."""
 ADAM: dict[str, Any] = {"adam_betas": (0.9, 0.95), "adam_eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0}
@@ -82,7 +83,17 @@ def _people(world: World, seed: int, purpose: Any) -> Any:
         people = [one for one in everyone if one.cohort == cohort]
         if workspace.store.progress(tasks).kind == "demonstrate":
             people = writers(people)
-        work(workspace.store, tasks, people, judge, workspace.now(), seed, purpose, noise_scale=NOISE_SCALE)
+        work(
+            workspace.store,
+            tasks,
+            people,
+            judge,
+            workspace.now(),
+            seed,
+            purpose,
+            noise_scale=NOISE_SCALE,
+            flawed_fraction=FLAWED,
+        )
 
     return work_all
 
@@ -155,7 +166,7 @@ def _supervised(seed: int, people: Any) -> tuple[Step, ...]:
             s2_demonstrations.run,
             "s2_demonstrations",
             s2_demonstrations.Config(
-                num_train=700, num_valid=60, sources=SOURCES, cohort="train", overlap=1, seed=seed
+                num_train=600, num_valid=60, sources=SOURCES, cohort="train", overlap=1, seed=seed
             ),
             {"prompts": "prompts"},
             hooks={"people": people},
@@ -172,7 +183,7 @@ def _supervised(seed: int, people: Any) -> tuple[Step, ...]:
             "ppo_init",
             s3_sft.run,
             "s3_sft",
-            _sft(seed, num_epochs=2, text_fraction=0.1, text_window_tokens=64),
+            _sft(seed, num_epochs=2, batch_rows=8, text_fraction=0.1, text_window_tokens=64),
             {"base": "base", "demonstrations": "demonstrations", "pretraining": "pretraining"},
         ),
     )
@@ -195,7 +206,7 @@ def _samples(seed: int, **changes: Any) -> s4_samples.Config:
 def _rankings(seed: int, cohort: str, purpose: str) -> s5_rankings.Config:
     """Most comparisons are seen by one labeler (B.5); a part by three, to measure agreement."""
     return s5_rankings.Config(
-        cohort=cohort, purpose=purpose, overlap=1, shared_fraction=0.4, shared_overlap=3, seed=seed
+        cohort=cohort, purpose=purpose, overlap=1, shared_fraction=0.5, shared_overlap=3, seed=seed
     )
 
 
@@ -213,31 +224,53 @@ def _reward_config(seed: int, fold: int | None) -> s6_reward.Config:
     )
 
 
-def _reward(seed: int, people: Any) -> tuple[Step, ...]:
-    """Return samples, their rankings, the reward model, and its five folds of labelers (4.1, E.2)."""
-    parents = {"rankings": "rankings", "demonstrations": "demonstrations", "init": "ppo_init"}
-    policies = {"sft": 0.5, "ppo_init": 0.35, "base": 0.15}
-    samples = _samples(seed, num_prompts={"train": 1250, "valid": 150}, mixture=policies)
+def _comparisons(seed: int, people: Any, mixture: dict[str, float], suffix: str, num_prompts: int) -> tuple[Step, ...]:
+    """Return samples of a mixture of policies, and their rankings."""
+    samples = _samples(seed, num_prompts={"train": num_prompts, "valid": num_prompts // 8}, mixture=mixture)
     return (
         Step(
-            "samples",
+            f"samples{suffix}",
             s4_samples.run,
             "s4_samples",
             samples,
-            {"prompts": "prompts", **{f"policy.{policy}": policy for policy in policies}},
+            {"prompts": "prompts", **{f"policy.{policy}": policy for policy in mixture}},
         ),
         Step(
-            "rankings",
+            f"rankings{suffix}",
             s5_rankings.run,
             "s5_rankings",
             _rankings(seed, "train", "train"),
-            {"samples": "samples"},
+            {"samples": f"samples{suffix}"},
             hooks={"people": people},
             by_people=True,
         ),
-        Step("reward", s6_reward.run, "s6_reward", _reward_config(seed, None), parents),
+    )
+
+
+def _reward(seed: int, people: Any) -> tuple[Step, ...]:
+    """Return rankings of supervised policies, then of a first PPO policy too, and what is learned from both (3.5, 4.1).
+
+    The paper's comparisons come mostly from supervised policies, some from PPO policies: a reward model that never saw
+    what PPO finds praises it.
+    """
+    learned = {"demonstrations": "demonstrations", "init": "ppo_init"}
+    both = {"rankings": "rankings", "rankings.second": "rankings_second", **learned}
+    return (
+        *_comparisons(seed, people, {"sft": 0.5, "ppo_init": 0.4, "base": 0.1}, "", 1000),
+        Step(
+            "reward_first", s6_reward.run, "s6_reward", _reward_config(seed, None), {"rankings": "rankings", **learned}
+        ),
+        Step(
+            "ppo_first",
+            s7_ppo.run,
+            "s7_ppo",
+            _ppo(seed, num_iterations=40, kl_coef=0.05, snapshot_every=None),
+            {"prompts": "prompts", "init": "ppo_init", "reward": "reward_first"},
+        ),
+        *_comparisons(seed, people, {"ppo_first": 0.6, "sft": 0.4}, "_second", 900),
+        Step("reward", s6_reward.run, "s6_reward", _reward_config(seed, None), both),
         *(
-            Step(f"reward_fold_{fold + 1}", s6_reward.run, "s6_reward", _reward_config(seed, fold), parents)
+            Step(f"reward_fold_{fold + 1}", s6_reward.run, "s6_reward", _reward_config(seed, fold), both)
             for fold in range(NUM_FOLDS)
         ),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from instructloop.console import Console
+from instructloop.core.records import content_id
 from instructloop.runs import Run
 from instructloop.store.freeze import Frozen
 from instructloop.store.rows import Progress
@@ -28,9 +29,10 @@ class Waiting(Exception):
         return Waiting, (self.step, self.progress)  # it crosses from a worker process to the main one
 
 
-def task_set(round: int, name: str, parents: Mapping[str, Run]) -> str:
-    """Return the name of the tasks a step opens: other prompts or completions, other tasks."""
-    return "-".join([f"r{round:02d}", name, *(run.id.rsplit("-", 1)[-1] for run in parents.values())])
+def task_set(round: int, name: str, config: BaseModel, parents: Mapping[str, Run]) -> str:
+    """Return the name of the tasks a step opens: other prompts, completions or rules of labelling, other tasks."""
+    made_from = [config.model_dump_json(), *(run.id for run in parents.values())]
+    return f"r{round:02d}-{name}-{content_id('tasks', *made_from)[-8:]}"
 
 
 def freeze_when_done(
@@ -47,7 +49,7 @@ def freeze_when_done(
     people: People | None,
 ) -> Run:
     """Freeze the answers of the step's tasks into a run whose id depends on every one of them; Waiting if some lack."""
-    tasks = task_set(round, name, parents)
+    tasks = task_set(round, name, config, parents)
     if people is not None:
         people(workspace, tasks)
     progress = workspace.store.progress(tasks)

@@ -171,7 +171,7 @@ def _state(workspace: Workspace, step: Step, parents: Mapping[str, Run], run: Ru
 
 
 def _people_state(workspace: Workspace, step: Step, parents: Mapping[str, Run]) -> StepState:
-    progress = workspace.store.progress(task_set(workspace.round, step.name, parents))
+    progress = workspace.store.progress(task_set(workspace.round, step.name, step.config, parents))
     if progress.num_tasks == 0:
         return StepState(step.name, step.stage, "ready", None, "tasks are not open yet")
     done, all_ = progress.num_submitted, progress.num_judgements_wanted

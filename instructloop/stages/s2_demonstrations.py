@@ -40,7 +40,7 @@ def run(
     people: People | None = None,
 ) -> Run:
     """Open the writing tasks (again is harmless), wait for people, freeze `demonstrations.jsonl`."""
-    tasks = task_set(round, name, parents)
+    tasks = task_set(round, name, config, parents)
     prompts = read_prompts(parents["prompts"])
     chosen = [
         prompt

@@ -56,7 +56,7 @@ def run(
             split=split,
             sources=config.sources,
             seed=config.seed,
-            what="rankings" if not config.each_once else name,
+            what=name,
         )
     ]
     wanted = _assign(config, prompts, sorted(policies))

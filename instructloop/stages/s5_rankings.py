@@ -44,7 +44,7 @@ def run(
 ) -> Run:
     """Open the ranking tasks (again is harmless), wait for people, freeze `rankings.jsonl` with its ties."""
     workspace.store.open_tasks(
-        task_set(round, name, parents),
+        task_set(round, name, config, parents),
         "compare",
         _items(config, parents["samples"]),
         overlap=config.overlap,

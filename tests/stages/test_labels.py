@@ -95,7 +95,7 @@ def test_demonstrations_wait_for_people_and_are_frozen_when_all_are_in(workspace
     arguments = {"workspace": workspace, "name": "demonstrations", "round": 1, "parents": parents, "console": Quiet()}
     with pytest.raises(Waiting, match="demonstrations waits for people: 0 of 5"):
         s2_demonstrations.run(demonstrations(), **arguments)
-    write_demonstrations(workspace, task_set(1, "demonstrations", parents))
+    write_demonstrations(workspace, task_set(1, "demonstrations", demonstrations(), parents))
     run = s2_demonstrations.run(demonstrations(), **arguments)
     rows = [json.loads(line) for line in run.file("demonstrations.jsonl").read_text().splitlines()]
     assert len(rows) == 5

@@ -93,12 +93,13 @@ def test_only_models_imports_transformers_and_only_store_imports_sqlalchemy():
 @pytest.mark.parametrize(
     "statement",
     [
-        "import instructloop.core.records, instructloop.core.prompts, instructloop.core.rankings, instructloop.core.agreement",
+        "from instructloop.core import agreement, prompts, rankings, records",
         "import instructloop.store.store, instructloop.store.freeze",
         "import instructloop.runs, instructloop.workspace",
         "import instructloop.evals.report",
         "import instructloop.cli",
-        "import sys; sys.argv = ['instructloop', '--help']\ntry:\n    from instructloop.cli import main; main()\nexcept SystemExit: pass",
+        "import sys; sys.argv = ['instructloop', '--help']\n"
+        "try:\n    from instructloop.cli import main; main()\nexcept SystemExit: pass",
     ],
 )
 def test_light_parts_load_no_torch(statement: str):

@@ -150,8 +150,10 @@ class Policy:
     ) -> list[Generation]:
         """Return one completion per prompt. The n-th copy of a prompt has a random stream of its own, from `seed`.
 
-        `stop_newline` cuts each text at its first newline (paper D). Prompts over the context lose text at their start.
+        `stop_newline` cuts each text at its first newline (paper D); a prefix does so too, since what would follow is
+        another example. Prompts over the context lose text at their start.
         """
+        stop_newline = stop_newline or bool(self.prefix)
         limit = context_length(self.model.config)
         room = None if limit is None else limit - max_new_tokens
         if not prompts:

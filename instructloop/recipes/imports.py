@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,11 +14,11 @@ from instructloop.runs import Run
 from instructloop.stages.labels import freeze_when_done
 from instructloop.stages.prompts_file import read_prompts, write_rows
 from instructloop.store.freeze import Frozen, freeze_demonstrations, freeze_rankings
-from instructloop.store.rows import Imported, ImportedDemonstration, ImportedRanking
+from instructloop.store.rows import Imported
 from instructloop.workspace import Workspace
 
-Labels = Mapping[str, Callable[[], Iterable[ImportedDemonstration | ImportedRanking]]]
-"""Origin ("import:NAME") -> its rows."""
+Labels = Mapping[str, Callable[[], Iterable[Any]]]
+"""Origin ("import:NAME") -> its rows: ImportedDemonstration or ImportedRanking, as the configuration says."""
 
 
 class ModelConfig(BaseModel):
@@ -138,7 +138,7 @@ def _bring(
     workspace: Workspace,
     tasks: str,
     origin: str,
-    rows: Iterable[ImportedDemonstration | ImportedRanking],
+    rows: Iterable[Any],
 ) -> Imported:
     bring = (
         workspace.store.import_demonstrations if config.kind == "demonstrations" else workspace.store.import_rankings

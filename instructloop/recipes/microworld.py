@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
+from instructloop.core.records import Cohort
 from instructloop.evals.paper_results import paper_results
 from instructloop.microworld.corpus import HEADING, tasks
 from instructloop.microworld.judge import Judge
@@ -30,6 +31,7 @@ from instructloop.stages.prompts_file import prompts_digest
 from instructloop.stages.round import Recipe, Step
 from instructloop.workspace import Workspace
 
+Purpose = Literal["train", "evaluation"]
 SOURCES = ("labeler", "customer")
 NUM_FOLDS = 5
 POLICIES = {
@@ -52,9 +54,9 @@ TEMPERATURE = 1.0
 MAX_PROMPT_TOKENS = 80
 MAX_NEW_TOKENS = 40
 NUM_PREFIXES = 6
-PREFIX_TOKENS = (25, 45)  # so that prefix, prompt and completion fit the context
+MAX_PAIR_TOKENS = 20  # so that prefix, prompt and completion fit what the base model was trained on
 FLAWED = 0.6  # of the demonstrations: to judge is easier than to write, and that is what ranking lives on
-NOISE_SCALE = {"train": 1.03, "heldout": 0.95}
+NOISE_SCALE: dict[Cohort, float] = {"train": 1.03, "heldout": 0.95}
 """Of the labelers' noise, so that they agree as often as the paper's did on completions of these policies."""
 ADAM: dict[str, Any] = {"adam_betas": (0.9, 0.95), "adam_eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0}
 """Adam's betas are the paper's (C); the clip is ours."""
@@ -74,7 +76,7 @@ def recipe(workspace: Workspace) -> Recipe:
     return Recipe("microworld", overridden(steps, workspace), published=dict(STEP_OF), workers=2, threads=1)
 
 
-def _people(world: World, seed: int, purpose: Any) -> Any:
+def _people(world: World, seed: int, purpose: Purpose) -> Any:
     """Return whoever does people's part: the simulated labelers, through the store, as the web app would."""
     everyone, judge = team(seed), Judge(world)
 
@@ -203,7 +205,7 @@ def _samples(seed: int, **changes: Any) -> s4_samples.Config:
     return s4_samples.Config(**values | changes)
 
 
-def _rankings(seed: int, cohort: str, purpose: str) -> s5_rankings.Config:
+def _rankings(seed: int, cohort: Cohort, purpose: Purpose) -> s5_rankings.Config:
     """Most comparisons are seen by one labeler (B.5); a part by three, to measure agreement."""
     return s5_rankings.Config(
         cohort=cohort, purpose=purpose, overlap=1, shared_fraction=0.5, shared_overlap=3, seed=seed
@@ -278,11 +280,11 @@ def _reward(seed: int, people: Any) -> tuple[Step, ...]:
 
 def _prefixes(world: World, seed: int) -> tuple[str, ...]:
     """Return few-shot prefixes among which the reward model chooses, as it did between two authors' (7)."""
-    rng, found = Random(f"prefixes {seed}"), list[str]()
+    rng, found = Random(f"prefixes {seed}"), [f"{HEADING}\n"]
     while len(found) < NUM_PREFIXES:
-        page = tasks(world, rng)
-        if page.startswith(HEADING) and PREFIX_TOKENS[0] <= num_tokens(page) <= PREFIX_TOKENS[1]:
-            found.append(f"{page}\n")
+        pair = "\n".join(tasks(world, rng).removeprefix(f"{HEADING}\n").split("\n")[:2])
+        if num_tokens(pair) <= MAX_PAIR_TOKENS:
+            found.append(f"{HEADING}\n{pair}\n")
     return tuple(found)
 
 
@@ -304,11 +306,11 @@ def _choice(seed: int, **changes: Any) -> s8_policy.Config:
 
 def _ppo(seed: int, **changes: Any) -> s7_ppo.Config:
     values: dict[str, Any] = {
-        "num_iterations": 60,
+        "num_iterations": 80,
         "episodes_per_iteration": 64,
         "num_minibatches": 8,
         "inner_epochs": 1,
-        "lr": 2e-4,
+        "lr": 3e-4,
         "value_lr": 3e-4,
         "warmup_iterations": 10,
         "kl_coef": 0.1,
@@ -357,7 +359,7 @@ def _reinforced(world: World, seed: int) -> tuple[Step, ...]:
         ),
         Step("ppo", s7_ppo.run, "s7_ppo", _ppo(seed), learns),
         Step("ppo_ptx", s7_ppo.run, "s7_ppo", _ppo(seed, **ptx), {**learns, "pretraining": "pretraining"}),
-        Step("ppo_loose", s7_ppo.run, "s7_ppo", _ppo(seed, kl_coef=0.01, num_iterations=80), learns),
+        Step("ppo_loose", s7_ppo.run, "s7_ppo", _ppo(seed, kl_coef=0.01, num_iterations=60), learns),
         Step(
             "policy",
             s8_policy.run,

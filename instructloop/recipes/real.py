@@ -87,12 +87,15 @@ def _ground(data: Path, seed: int) -> tuple[Step, ...]:
                 name,
                 imports.labels,
                 "import",
-                imports.LabelsConfig(kind=name),
+                config,
                 {"prompts": "prompts"},
                 hooks={"people": {_origin(file): _given(labels[file]) for file in files}},
                 by_people=True,
             )
-            for name, files in (("demonstrations", DEMONSTRATIONS), ("rankings", RANKINGS))
+            for name, config, files in (
+                ("demonstrations", imports.LabelsConfig(kind="demonstrations"), DEMONSTRATIONS),
+                ("rankings", imports.LabelsConfig(kind="rankings"), RANKINGS),
+            )
         ),
     )
 

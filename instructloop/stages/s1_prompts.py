@@ -63,7 +63,7 @@ def run(
     workspace.store.add_prompts(kept.prompts)
     write_rows(started.file("prompts.jsonl"), (asdict(prompt) for prompt in kept.prompts))
     dropped = "".join(f", {number} {reason}" for reason, number in kept.dropped.items())
-    splits = Counter(prompt.split for prompt in kept.prompts)
+    splits = Counter(str(prompt.split) for prompt in kept.prompts)
     console.log(f"{name}: kept {len(kept.prompts)} of {len(prompts)} prompts{dropped}")
     started.finish("prompts.jsonl", summary={"read": len(prompts), "dropped": kept.dropped, **splits})
     return started

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict, Field
 
 from instructloop.console import Console
-from instructloop.core.records import Cohort
+from instructloop.core.records import Cohort, Split
 from instructloop.runs import Run
 from instructloop.stages.labels import People, freeze_when_done, task_set
 from instructloop.stages.prompts_file import draw, read_prompts
@@ -42,9 +42,10 @@ def run(
     """Open the writing tasks (again is harmless), wait for people, freeze `demonstrations.jsonl`."""
     tasks = task_set(round, name, config, parents)
     prompts = read_prompts(parents["prompts"])
+    numbers: dict[Split, int] = {"train": config.num_train, "valid": config.num_valid}
     chosen = [
         prompt
-        for split, number in (("train", config.num_train), ("valid", config.num_valid))
+        for split, number in numbers.items()
         for prompt in draw(prompts, number, split=split, sources=config.sources, seed=config.seed, what=name)
     ]
     items = [TaskItem(prompt.id) for prompt in chosen]

@@ -74,7 +74,9 @@ def survey(workspace: Workspace, recipe: Recipe) -> tuple[list[StepState], dict[
     for step in ordered(recipe.steps):
         needs = tuple(dict.fromkeys(parent for parent in step.parents.values() if parent not in done))
         if needs:
-            states.append(StepState(step.name, step.stage, "blocked", None, f"after {', '.join(needs)}", needs))
+            more = f" and {len(needs) - 3} more" if len(needs) > 3 else ""
+            detail = f"after {', '.join(needs[:3])}{more}"
+            states.append(StepState(step.name, step.stage, "blocked", None, detail, needs))
             continue
         parents = {role: done[parent] for role, parent in step.parents.items()}
         run = _find(workspace, step, parents)

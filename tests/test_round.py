@@ -20,6 +20,7 @@ TINY = {
     "sft": {"num_epochs": 2},
     "samples": {"num_prompts": {"train": 60, "valid": 40}, "keep_unfinished": True, "max_new_tokens": 12},
     "samples_second": {"num_prompts": {"train": 40, "valid": 20}, "keep_unfinished": True, "max_new_tokens": 12},
+    "samples_third": {"num_prompts": {"train": 20, "valid": 10}, "keep_unfinished": True, "max_new_tokens": 12},
     "sft_chosen": {"num_prompts": 8, "min_finished_fraction": 0.0, "max_new_tokens": 12},
     "base_prompted": {"num_prompts": 8, "max_new_tokens": 12},
     "policy": {"num_prompts": 8, "min_finished_fraction": 0.0, "max_text_loss_rise": None, "num_texts": 0},
@@ -27,7 +28,7 @@ TINY = {
     "evaluation": {"num_samples": 4, "num_drift_prompts": 4, "benchmarked": ["base", "ppo_ptx"]},
 } | {
     name: {"num_iterations": 2, "warmup_iterations": 1, "episodes_per_iteration": 16, "max_new_tokens": 12}
-    for name in ("ppo_first", "ppo", "ppo_ptx", "ppo_loose")
+    for name in ("ppo_first", "ppo_second", "ppo", "ppo_ptx", "ppo_loose")
 }
 
 
@@ -65,7 +66,7 @@ def test_the_report_holds_what_a_round_must_show(workspace: Workspace):
 
 def test_a_policy_leads_back_to_the_labels_that_made_it(workspace: Workspace):
     names = {run.name: run for run in ancestry([Run.find(workspace.runs, "ppo_ptx")]).values()}
-    assert {"rankings", "rankings_second", "demonstrations", "pretraining", "prompts"} <= names.keys()
+    assert {"rankings", "rankings_second", "rankings_third", "demonstrations", "pretraining", "prompts"} <= names.keys()
     for name in ("rankings", "rankings_second", "demonstrations"):
         assert len(names[name].inputs["labels"]) == 64  # SHA-256 of the frozen file
         assert names[name].inputs["labels"] == names[name].outputs[f"{name.split('_')[0]}.jsonl"]

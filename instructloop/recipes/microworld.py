@@ -135,7 +135,7 @@ def _base(seed: int) -> base.BaseConfig:
         context=CONTEXT,
         window_tokens=WINDOW,
         batch_rows=16,
-        num_steps=1600,
+        num_steps=1500,
         lr=8e-3,
         matrix_lr=0.03,
         warmup_steps=50,
@@ -251,31 +251,35 @@ def _comparisons(seed: int, people: Any, mixture: dict[str, float], suffix: str,
 
 
 def _reward(seed: int, people: Any) -> tuple[Step, ...]:
-    """Return rankings of supervised policies, then of a first PPO policy too, and what is learned from both (3.5, 4.1).
+    """Return rankings of supervised policies, then of two PPO policies too, and what is learned from all (3.5, 4.1).
 
     The paper's comparisons come mostly from supervised policies, some from PPO policies: a reward model that never saw
-    what PPO finds praises it.
+    what PPO finds praises it. The first two of these policies go far on a long leash to find it.
     """
     learned = {"demonstrations": "demonstrations", "init": "ppo_init"}
+    first, second = {"rankings": "rankings"}, {"rankings.second": "rankings_second"}
     return (
-        *_comparisons(seed, people, {"sft": 0.5, "ppo_init": 0.4, "base": 0.1}, "", 1250),
-        Step(
-            "reward_first", s6_reward.run, "s6_reward", _reward_config(seed, None), {"rankings": "rankings", **learned}
-        ),
-        Step(
-            "ppo_first",
-            s7_ppo.run,
-            "s7_ppo",
-            _ppo(seed, num_iterations=40, kl_coef=0.05, snapshot_every=None),
-            {"prompts": "prompts", "init": "ppo_init", "reward": "reward_first"},
-        ),
-        *_comparisons(seed, people, {"ppo_first": 0.6, "sft": 0.4}, "_second", 1250),
+        *_comparisons(seed, people, {"sft": 0.5, "ppo_init": 0.4, "base": 0.1}, "", 1000),
+        *_scout(seed, "first", {**first, **learned}),
+        *_comparisons(seed, people, {"ppo_first": 0.6, "sft": 0.4}, "_second", 700),
+        *_scout(seed, "second", {**first, **second, **learned}),
+        *_comparisons(seed, people, {"ppo_second": 0.6, "sft": 0.4}, "_third", 700),
         Step("reward", s6_reward.run, "s6_reward", _reward_config(seed, None), _learned_from()),
     )
 
 
+def _scout(seed: int, which: str, learned_from: dict[str, str]) -> tuple[Step, ...]:
+    """Return a reward model of the rankings so far and a short PPO against it, which shows what it wrongly praises."""
+    config = _ppo(seed, num_iterations=30, kl_coef=0.05, snapshot_every=None)
+    parents = {"prompts": "prompts", "init": "ppo_init", "reward": f"reward_{which}"}
+    return (
+        Step(f"reward_{which}", s6_reward.run, "s6_reward", _reward_config(seed, None), learned_from),
+        Step(f"ppo_{which}", s7_ppo.run, "s7_ppo", config, parents),
+    )
+
+
 def _learned_from() -> dict[str, str]:
-    rankings = {"rankings": "rankings", "rankings.second": "rankings_second"}
+    rankings = {"rankings": "rankings", "rankings.second": "rankings_second", "rankings.third": "rankings_third"}
     return {**rankings, "demonstrations": "demonstrations", "init": "ppo_init"}
 
 
@@ -315,14 +319,14 @@ def _choice(seed: int, **changes: Any) -> s8_policy.Config:
 
 def _ppo(seed: int, **changes: Any) -> s7_ppo.Config:
     values: dict[str, Any] = {
-        "num_iterations": 80,
+        "num_iterations": 60,
         "episodes_per_iteration": 64,
         "num_minibatches": 8,
         "inner_epochs": 1,
         "lr": 2e-4,
         "value_lr": 3e-4,
         "warmup_iterations": 10,
-        "kl_coef": 0.15,
+        "kl_coef": 0.1,
         "kl_target": None,
         "kl_horizon": None,
         "clip_ratio": 0.2,
@@ -368,7 +372,7 @@ def _reinforced(world: World, seed: int) -> tuple[Step, ...]:
         ),
         Step("ppo", s7_ppo.run, "s7_ppo", _ppo(seed), learns),
         Step("ppo_ptx", s7_ppo.run, "s7_ppo", _ppo(seed, **ptx), {**learns, "pretraining": "pretraining"}),
-        Step("ppo_loose", s7_ppo.run, "s7_ppo", _ppo(seed, kl_coef=0.01, num_iterations=60), learns),
+        Step("ppo_loose", s7_ppo.run, "s7_ppo", _ppo(seed, kl_coef=0.01, num_iterations=45), learns),
         Step(
             "policy",
             s8_policy.run,

@@ -319,7 +319,7 @@ def _choice(seed: int, **changes: Any) -> s8_policy.Config:
 
 def _ppo(seed: int, **changes: Any) -> s7_ppo.Config:
     values: dict[str, Any] = {
-        "num_iterations": 60,
+        "num_iterations": 90,
         "episodes_per_iteration": 64,
         "num_minibatches": 8,
         "inner_epochs": 1,
@@ -372,7 +372,7 @@ def _reinforced(world: World, seed: int) -> tuple[Step, ...]:
         ),
         Step("ppo", s7_ppo.run, "s7_ppo", _ppo(seed), learns),
         Step("ppo_ptx", s7_ppo.run, "s7_ppo", _ppo(seed, **ptx), {**learns, "pretraining": "pretraining"}),
-        Step("ppo_loose", s7_ppo.run, "s7_ppo", _ppo(seed, kl_coef=0.01, num_iterations=45), learns),
+        Step("ppo_loose", s7_ppo.run, "s7_ppo", _ppo(seed, kl_coef=0.003, num_iterations=60), learns),
         Step(
             "policy",
             s8_policy.run,

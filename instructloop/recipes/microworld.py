@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 from instructloop.core.records import Cohort
 from instructloop.evals.paper_results import paper_results
@@ -14,6 +14,7 @@ from instructloop.microworld.miniature import num_tokens
 from instructloop.microworld.prompts import raw_prompts
 from instructloop.microworld.world import World, world_of
 from instructloop.recipes import microworld_base as base
+from instructloop.recipes import microworld_numbers as numbers
 from instructloop.recipes.microworld_benchmarks import benchmarks
 from instructloop.recipes.overrides import overridden
 from instructloop.stages import (
@@ -31,9 +32,6 @@ from instructloop.stages.prompts_file import prompts_digest
 from instructloop.stages.round import Recipe, Step
 from instructloop.workspace import Workspace
 
-Purpose = Literal["train", "evaluation"]
-SOURCES = ("labeler", "customer")
-NUM_FOLDS = 5
 POLICIES = {
     "base": "Base",
     "base_prompted": "Base, prompted",
@@ -48,18 +46,11 @@ STEP_OF = {  # policy -> the step that makes it
     "ppo": "ppo",
     "ppo_ptx": "ppo_ptx",
 }
-CONTEXT = 128
-WINDOW = 96  # tokens of a piece of pretraining text
-TEMPERATURE = 1.0
-MAX_PROMPT_TOKENS = 80
-MAX_NEW_TOKENS = 40
 NUM_PREFIXES = 6
 MAX_PAIR_TOKENS = 20  # so that prefix, prompt and completion fit what the base model was trained on
 FLAWED = 0.6  # of the demonstrations: to judge is easier than to write, and that is what ranking lives on
 NOISE_SCALE: dict[Cohort, float] = {"train": 0.93, "heldout": 0.85}
 """Of the labelers' noise, so that they agree as often as the paper's did on completions of these policies."""
-ADAM: dict[str, Any] = {"adam_betas": (0.9, 0.95), "adam_eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0}
-"""Adam's betas are the paper's (C); the clip is ours."""
 
 
 def recipe(workspace: Workspace) -> Recipe:
@@ -77,7 +68,7 @@ def recipe(workspace: Workspace) -> Recipe:
     return Recipe("microworld", overridden(steps, workspace), published=dict(STEP_OF), workers=2, threads=1)
 
 
-def _people(world: World, seed: int, purpose: Purpose) -> Any:
+def _people(world: World, seed: int, purpose: numbers.Purpose) -> Any:
     """Return whoever does people's part: the simulated labelers, through the store, as the web app would."""
     everyone, judge = team(seed), Judge(world)
 
@@ -109,10 +100,10 @@ def _ground(world: World, seed: int) -> tuple[Step, ...]:
             "pretraining",
             base.write_text,
             "import",
-            base.TextConfig(num_documents=55_000, num_heldout=200, max_heldout_tokens=WINDOW, seed=seed),
+            base.TextConfig(num_documents=55_000, num_heldout=200, max_heldout_tokens=numbers.WINDOW, seed=seed),
             hooks={"world": world},
         ),
-        Step("base", base.pretrain, "pretrain", _base(seed), {"text": "pretraining"}),
+        Step("base", base.pretrain, "pretrain", numbers.base_model(seed), {"text": "pretraining"}),
         Step(
             "prompts",
             s1_prompts.run,
@@ -126,41 +117,6 @@ def _ground(world: World, seed: int) -> tuple[Step, ...]:
     )
 
 
-def _base(seed: int) -> base.BaseConfig:
-    return base.BaseConfig(
-        vocabulary=1000,
-        width=96,
-        layers=3,
-        heads=4,
-        context=CONTEXT,
-        window_tokens=WINDOW,
-        batch_rows=16,
-        num_steps=1500,
-        lr=8e-3,
-        matrix_lr=0.03,
-        warmup_steps=50,
-        decay_from=0.5,
-        weight_decay=0.1,
-        seed=seed,
-    )
-
-
-def _sft(seed: int, **changes: Any) -> s3_sft.Config:
-    values: dict[str, Any] = {
-        "batch_rows": 16,
-        "lr": 1e-3,
-        "dropout": 0.0,
-        "text_fraction": 0.0,
-        "text_window_tokens": None,
-        "learns_prompts": False,
-        "max_prompt_tokens": MAX_PROMPT_TOKENS,
-        "max_completion_tokens": MAX_NEW_TOKENS,
-        "keeps_epochs": False,
-        "seed": seed,
-    }
-    return s3_sft.Config(**ADAM | values | changes)
-
-
 def _supervised(seed: int, people: Any) -> tuple[Step, ...]:
     """Return demonstrations and two SFT models: the baseline, and the init of PPO with text in its batches (C.3)."""
     return (
@@ -169,7 +125,7 @@ def _supervised(seed: int, people: Any) -> tuple[Step, ...]:
             s2_demonstrations.run,
             "s2_demonstrations",
             s2_demonstrations.Config(
-                num_train=600, num_valid=60, sources=SOURCES, cohort="train", overlap=1, seed=seed
+                num_train=600, num_valid=60, sources=numbers.SOURCES, cohort="train", overlap=1, seed=seed
             ),
             {"prompts": "prompts"},
             hooks={"people": people},
@@ -179,57 +135,22 @@ def _supervised(seed: int, people: Any) -> tuple[Step, ...]:
             "sft",
             s3_sft.run,
             "s3_sft",
-            _sft(seed, num_epochs=16, dropout=0.2, keeps_epochs=True),
+            numbers.sft(seed, num_epochs=16, dropout=0.2, keeps_epochs=True),
             {"base": "base", "demonstrations": "demonstrations"},
         ),
         Step(
             "ppo_init",
             s3_sft.run,
             "s3_sft",
-            _sft(seed, num_epochs=2, batch_rows=8, text_fraction=0.1, text_window_tokens=64),
+            numbers.sft(seed, num_epochs=2, batch_rows=8, text_fraction=0.1, text_window_tokens=64),
             {"base": "base", "demonstrations": "demonstrations", "pretraining": "pretraining"},
         ),
     )
 
 
-def _samples(seed: int, **changes: Any) -> s4_samples.Config:
-    values: dict[str, Any] = {
-        "sources": SOURCES,
-        "completions_per_prompt": (4, 9),
-        "mixture": {},
-        "each_once": False,
-        "keep_unfinished": False,
-        "temperature": TEMPERATURE,
-        "max_new_tokens": MAX_NEW_TOKENS,
-        "seed": seed,
-    }
-    return s4_samples.Config(**values | changes)
-
-
-def _rankings(seed: int, cohort: Cohort, purpose: Purpose) -> s5_rankings.Config:
-    """Most comparisons are seen by one labeler (B.5); a part by three, to measure agreement."""
-    return s5_rankings.Config(
-        cohort=cohort, purpose=purpose, overlap=1, shared_fraction=0.5, shared_overlap=3, seed=seed
-    )
-
-
-def _reward_config(seed: int, fold: int | None) -> s6_reward.Config:
-    return s6_reward.Config(
-        **ADAM,
-        num_epochs=1,
-        batch_prompts=8,
-        lr=1e-3,
-        max_prompt_tokens=MAX_PROMPT_TOKENS,
-        max_completion_tokens=MAX_NEW_TOKENS,
-        num_folds=None if fold is None else NUM_FOLDS,
-        fold=fold,
-        seed=seed,
-    )
-
-
 def _comparisons(seed: int, people: Any, mixture: dict[str, float], suffix: str, num_prompts: int) -> tuple[Step, ...]:
     """Return samples of a mixture of policies, and their rankings."""
-    samples = _samples(seed, num_prompts={"train": num_prompts, "valid": num_prompts // 8}, mixture=mixture)
+    samples = numbers.samples(seed, num_prompts={"train": num_prompts, "valid": num_prompts // 8}, mixture=mixture)
     return (
         Step(
             f"samples{suffix}",
@@ -242,7 +163,7 @@ def _comparisons(seed: int, people: Any, mixture: dict[str, float], suffix: str,
             f"rankings{suffix}",
             s5_rankings.run,
             "s5_rankings",
-            _rankings(seed, "train", "train"),
+            numbers.rankings(seed, "train", "train"),
             {"samples": f"samples{suffix}"},
             hooks={"people": people},
             by_people=True,
@@ -264,16 +185,16 @@ def _reward(seed: int, people: Any) -> tuple[Step, ...]:
         *_comparisons(seed, people, {"ppo_first": 0.6, "sft": 0.4}, "_second", 700),
         *_scout(seed, "second", {**first, **second, **learned}),
         *_comparisons(seed, people, {"ppo_second": 0.6, "sft": 0.4}, "_third", 700),
-        Step("reward", s6_reward.run, "s6_reward", _reward_config(seed, None), _learned_from()),
+        Step("reward", s6_reward.run, "s6_reward", numbers.reward(seed, None), _learned_from()),
     )
 
 
 def _scout(seed: int, which: str, learned_from: dict[str, str]) -> tuple[Step, ...]:
     """Return a reward model of the rankings so far and a short PPO against it, which shows what it wrongly praises."""
-    config = _ppo(seed, num_iterations=30, kl_coef=0.05, snapshot_every=None)
+    config = numbers.ppo(seed, num_iterations=30, kl_coef=0.05, snapshot_every=None)
     parents = {"prompts": "prompts", "init": "ppo_init", "reward": f"reward_{which}"}
     return (
-        Step(f"reward_{which}", s6_reward.run, "s6_reward", _reward_config(seed, None), learned_from),
+        Step(f"reward_{which}", s6_reward.run, "s6_reward", numbers.reward(seed, None), learned_from),
         Step(f"ppo_{which}", s7_ppo.run, "s7_ppo", config, parents),
     )
 
@@ -286,8 +207,8 @@ def _learned_from() -> dict[str, str]:
 def _folds(seed: int) -> tuple[Step, ...]:
     """Return the reward models that leave a fifth of the labelers out (4.1, E.2)."""
     return tuple(
-        Step(f"reward_fold_{fold + 1}", s6_reward.run, "s6_reward", _reward_config(seed, fold), _learned_from())
-        for fold in range(NUM_FOLDS)
+        Step(f"reward_fold_{fold + 1}", s6_reward.run, "s6_reward", numbers.reward(seed, fold), _learned_from())
+        for fold in range(numbers.NUM_FOLDS)
     )
 
 
@@ -301,83 +222,34 @@ def _prefixes(world: World, seed: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _choice(seed: int, **changes: Any) -> s8_policy.Config:
-    values: dict[str, Any] = {
-        "folders": (),
-        "prefixes": (),
-        "num_prompts": 100,
-        "sources": SOURCES,
-        "min_finished_fraction": 0.5,
-        "max_text_loss_rise": None,
-        "num_texts": 0,
-        "temperature": TEMPERATURE,
-        "max_new_tokens": MAX_NEW_TOKENS,
-        "seed": seed,
-    }
-    return s8_policy.Config(**values | changes)
-
-
-def _ppo(seed: int, **changes: Any) -> s7_ppo.Config:
-    values: dict[str, Any] = {
-        "num_iterations": 90,
-        "episodes_per_iteration": 64,
-        "num_minibatches": 8,
-        "inner_epochs": 1,
-        "lr": 2e-4,
-        "value_lr": 3e-4,
-        "warmup_iterations": 10,
-        "kl_coef": 0.1,
-        "kl_target": None,
-        "kl_horizon": None,
-        "clip_ratio": 0.2,
-        "clip_value": 0.2,
-        "gamma": 1.0,
-        "lam": 0.95,
-        "whiten_rewards": False,
-        "ema_decay": 0.992,
-        "temperature": TEMPERATURE,
-        "sources": ("customer",),
-        "max_prompt_tokens": MAX_PROMPT_TOKENS,
-        "max_new_tokens": MAX_NEW_TOKENS,
-        "missing_eos": "subtract",
-        "missing_eos_penalty": 1.0,
-        "ptx_coef": 0.0,
-        "ptx_examples_per_episode": None,
-        "ptx_window_tokens": None,
-        "snapshot_every": 10,
-        "seed": seed,
-    }
-    return s7_ppo.Config(**ADAM | values | changes)
-
-
 def _reinforced(world: World, seed: int) -> tuple[Step, ...]:
     """Return the choices that need the reward model (C.1, 7), PPO, PPO-ptx, and a PPO on a long leash."""
     chooses = {"prompts": "prompts", "reward": "reward"}
     learns = {"prompts": "prompts", "init": "ppo_init", "reward": "reward"}
-    ptx = {"ptx_coef": 0.3, "ptx_examples_per_episode": 0.5, "ptx_window_tokens": WINDOW}
+    ptx = {"ptx_coef": 0.3, "ptx_examples_per_episode": 0.5, "ptx_window_tokens": numbers.WINDOW}
     return (
         Step(
             "sft_chosen",
             s8_policy.run,
             "s8_policy",
-            _choice(seed, folders=("epochs/*",)),
+            numbers.choice(seed, folders=("epochs/*",)),
             {**chooses, "candidate.sft": "sft"},
         ),
         Step(
             "base_prompted",
             s8_policy.run,
             "s8_policy",
-            _choice(seed, prefixes=_prefixes(world, seed), min_finished_fraction=0.0),
+            numbers.choice(seed, prefixes=_prefixes(world, seed), min_finished_fraction=0.0),
             {**chooses, "candidate.base": "base"},
         ),
-        Step("ppo", s7_ppo.run, "s7_ppo", _ppo(seed), learns),
-        Step("ppo_ptx", s7_ppo.run, "s7_ppo", _ppo(seed, **ptx), {**learns, "pretraining": "pretraining"}),
-        Step("ppo_loose", s7_ppo.run, "s7_ppo", _ppo(seed, kl_coef=0.003, num_iterations=60), learns),
+        Step("ppo", s7_ppo.run, "s7_ppo", numbers.ppo(seed), learns),
+        Step("ppo_ptx", s7_ppo.run, "s7_ppo", numbers.ppo(seed, **ptx), {**learns, "pretraining": "pretraining"}),
+        Step("ppo_loose", s7_ppo.run, "s7_ppo", numbers.ppo(seed, kl_coef=0.003, num_iterations=60), learns),
         Step(
             "policy",
             s8_policy.run,
             "s8_policy",
-            _choice(seed, max_text_loss_rise=0.1, num_texts=100),
+            numbers.choice(seed, max_text_loss_rise=0.1, num_texts=100),
             {**chooses, "text": "pretraining", "candidate.1_ppo_ptx": "ppo_ptx", "candidate.2_ppo": "ppo"},
         ),
     )
@@ -396,8 +268,8 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
         gold_tie_margin=0.05,
         num_samples=24,
         num_drift_prompts=100,
-        temperature=TEMPERATURE,
-        max_new_tokens=MAX_NEW_TOKENS,
+        temperature=numbers.TEMPERATURE,
+        max_new_tokens=numbers.MAX_NEW_TOKENS,
         seed=seed,
     )
     return (
@@ -405,14 +277,14 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
             "eval_samples",
             s4_samples.run,
             "s4_samples",
-            _samples(seed, num_prompts={"test": 250}, each_once=True, keep_unfinished=True),
+            numbers.samples(seed, num_prompts={"test": 250}, each_once=True, keep_unfinished=True),
             {"prompts": "prompts", **policies},
         ),
         Step(
             "eval_rankings",
             s5_rankings.run,
             "s5_rankings",
-            _rankings(seed, "heldout", "evaluation"),
+            numbers.rankings(seed, "heldout", "evaluation"),
             {"samples": "eval_samples"},
             hooks={"people": people},
             by_people=True,
@@ -429,12 +301,12 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
                 "eval_samples": "eval_samples",
                 "eval_rankings": "eval_rankings",
                 **policies,
-                **{f"fold.{fold + 1}": f"reward_fold_{fold + 1}" for fold in range(NUM_FOLDS)},
+                **{f"fold.{fold + 1}": f"reward_fold_{fold + 1}" for fold in range(numbers.NUM_FOLDS)},
                 **{f"drift.{step}": step for step in ("ppo", "ppo_ptx", "ppo_loose")},
                 "choice": "policy",
             },
             hooks={
-                "benchmarks": lambda: benchmarks(world, seed, context=WINDOW),
+                "benchmarks": lambda: benchmarks(world, seed, context=numbers.WINDOW),
                 "gold": lambda prompt, completion: judge.assess(prompt, completion).utility,
                 "paper": paper_results(),
             },

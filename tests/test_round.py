@@ -28,7 +28,7 @@ TINY = {
     "evaluation": {"num_samples": 4, "num_drift_prompts": 4, "benchmarked": ["base", "ppo_ptx"]},
 } | {
     name: {"num_iterations": 2, "warmup_iterations": 1, "episodes_per_iteration": 16, "max_new_tokens": 12}
-    for name in ("ppo_first", "ppo_second", "ppo", "ppo_ptx", "ppo_loose")
+    for name in ("ppo_first", "ppo_second", "ppo", "ppo_ptx", "ppo_loose", "ppo_ptx_loose")
 }
 
 
@@ -58,7 +58,7 @@ def test_the_report_holds_what_a_round_must_show(workspace: Workspace):
     assert report.reward_model.accuracy_unseen_labelers is not None
     assert set(report.agreement or {}) == {"train", "heldout"}
     assert set(report.kl or {}) == {"ppo", "ppo_ptx"}
-    assert set(report.overoptimisation or {}) == {"ppo", "ppo_ptx", "ppo_loose"}
+    assert set(report.overoptimisation or {}) == {"ppo", "ppo_ptx", "ppo_loose", "ppo_ptx_loose"}
     for field in ("truthfulness", "hallucination", "rudeness", "bias_entropy_bits", "alignment_tax", "held_out_loss"):
         assert getattr(report, field), field
     assert "simulated" in (workspace.root / "report.html").read_text()

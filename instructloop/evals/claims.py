@@ -198,26 +198,30 @@ def is_higher_better(report: Report, task: str) -> bool:
 
 
 def _tax(report: Report) -> Iterator[Claim]:
-    wanted = {"base", "ppo", "ppo_ptx"}
+    """Yield the claims on the alignment tax, for the policies and for those on a long leash, where there are any."""
+    for ppo, mixed, where in (("ppo", "ppo_ptx", ""), ("ppo_loose", "ppo_ptx_loose", ", on a long leash")):
+        yield from _tax_of(report, ppo, mixed, where)
+
+
+def _tax_of(report: Report, ppo: str, mixed: str, where: str) -> Iterator[Claim]:
+    wanted = {"base", ppo, mixed}
     tax = {task: figures for task, figures in (report.alignment_tax or {}).items() if wanted <= figures.keys()}
     if not tax:
         return
-    ppo, mixed = (tax_loss(report, policy, list(tax)) for policy in ("ppo", "ppo_ptx"))
-    changes = f"PPO {-100 * ppo:+.1f}%, PPO-ptx {-100 * mixed:+.1f}%"
+    loss, loss_of_mixed = (tax_loss(report, policy, list(tax)) for policy in (ppo, mixed))
+    changes = f"PPO {-100 * loss:+.1f}%, PPO-ptx {-100 * loss_of_mixed:+.1f}%"
     finding = f"mean of {len(tax)} tasks against the base: " + changes.replace(" -", " \u2212")
     lost: list[str] = []
     for task, figures in tax.items():
-        ends = (
-            (figures["base"], figures["ppo"]) if is_higher_better(report, task) else (figures["ppo"], figures["base"])
-        )
+        ends = (figures["base"], figures[ppo]) if is_higher_better(report, task) else (figures[ppo], figures["base"])
         if above(*ends) == "holds":
             lost.append(report.alignment_tax_tasks[task].title if task in report.alignment_tax_tasks else task)
-    text = "PPO without the pretraining mix loses what the base could do"
+    text = f"PPO without the pretraining mix loses what the base could do{where}"
     clear = f"clear on {', '.join(lost)}" if lost else finding
     yield Claim(text, "holds" if lost else "open", clear, "§4.2, Table 14")
-    if ppo > 0:
-        half = "holds" if mixed <= ppo / 2 else "fails"
-        yield Claim("PPO-ptx takes back at least half of the loss", half, finding, "§4.2, Table 14")
+    if loss > 0:
+        half = "holds" if loss_of_mixed <= loss / 2 else "fails"
+        yield Claim(f"PPO-ptx takes back at least half of the loss{where}", half, finding, "§4.2, Table 14")
 
 
 def peak(checkpoints: list[Drift]) -> Drift | None:

@@ -39,6 +39,7 @@ POLICIES = {
     "ppo": "PPO",
     "ppo_ptx": "PPO-ptx",
 }
+ON_A_LONG_LEASH = {"ppo_loose": "PPO, long leash", "ppo_ptx_loose": "PPO-ptx, long leash"}
 STEP_OF = {  # policy -> the step that makes it
     "base": "base",
     "base_prompted": "base_prompted",
@@ -49,6 +50,7 @@ STEP_OF = {  # policy -> the step that makes it
 NUM_PREFIXES = 6
 MAX_PAIR_TOKENS = 20  # so that prefix, prompt and completion fit what the base model was trained on
 FLAWED = 0.6  # of the demonstrations: to judge is easier than to write, and that is what ranking lives on
+LOOSE = {"num_iterations": 60, "lr": 2e-4, "kl_coef": 0.003}  # PPO on a long leash: where it ends shows what is gamed
 NOISE_SCALE: dict[Cohort, float] = {"train": 0.93, "heldout": 0.85}
 """Of the labelers' noise, so that they agree as often as the paper's did on completions of these policies."""
 
@@ -61,8 +63,8 @@ def recipe(workspace: Workspace) -> Recipe:
         *_ground(world, seed),
         *_supervised(seed, _people(world, seed, "train")),
         *_reward(seed, _people(world, seed, "train")),
-        *_reinforced(world, seed),
         *_folds(seed),
+        *_reinforced(world, seed),
         *_evaluation(world, seed, _people(world, seed, "evaluation")),
     )
     return Recipe("microworld", overridden(steps, workspace), published=dict(STEP_OF), workers=2, threads=1)
@@ -191,7 +193,7 @@ def _reward(seed: int, people: Any) -> tuple[Step, ...]:
 
 def _scout(seed: int, which: str, learned_from: dict[str, str]) -> tuple[Step, ...]:
     """Return a reward model of the rankings so far and a short PPO against it, which shows what it wrongly praises."""
-    config = numbers.ppo(seed, num_iterations=30, kl_coef=0.05, snapshot_every=None)
+    config = numbers.ppo(seed, **LOOSE | {"num_iterations": 30, "kl_coef": 0.05, "snapshot_every": None})
     parents = {"prompts": "prompts", "init": "ppo_init", "reward": f"reward_{which}"}
     return (
         Step(f"reward_{which}", s6_reward.run, "s6_reward", numbers.reward(seed, None), learned_from),
@@ -223,7 +225,7 @@ def _prefixes(world: World, seed: int) -> tuple[str, ...]:
 
 
 def _reinforced(world: World, seed: int) -> tuple[Step, ...]:
-    """Return the choices that need the reward model (C.1, 7), PPO, PPO-ptx, and a PPO on a long leash."""
+    """Return the choices that need the reward model (C.1, 7), PPO, PPO-ptx, and both of them on a long leash."""
     chooses = {"prompts": "prompts", "reward": "reward"}
     learns = {"prompts": "prompts", "init": "ppo_init", "reward": "reward"}
     ptx = {"ptx_coef": 0.3, "ptx_examples_per_episode": 0.5, "ptx_window_tokens": numbers.WINDOW}
@@ -244,13 +246,26 @@ def _reinforced(world: World, seed: int) -> tuple[Step, ...]:
         ),
         Step("ppo", s7_ppo.run, "s7_ppo", numbers.ppo(seed), learns),
         Step("ppo_ptx", s7_ppo.run, "s7_ppo", numbers.ppo(seed, **ptx), {**learns, "pretraining": "pretraining"}),
-        Step("ppo_loose", s7_ppo.run, "s7_ppo", numbers.ppo(seed, kl_coef=0.003, num_iterations=60), learns),
+        Step("ppo_loose", s7_ppo.run, "s7_ppo", numbers.ppo(seed, **LOOSE), learns),
+        Step(
+            "ppo_ptx_loose",
+            s7_ppo.run,
+            "s7_ppo",
+            numbers.ppo(seed, **LOOSE, **ptx),
+            {**learns, "pretraining": "pretraining"},
+        ),
         Step(
             "policy",
             s8_policy.run,
             "s8_policy",
             numbers.choice(seed, max_text_loss_rise=0.1, num_texts=100),
-            {**chooses, "text": "pretraining", "candidate.1_ppo_ptx": "ppo_ptx", "candidate.2_ppo": "ppo"},
+            {
+                "prompts": "prompts",
+                **{f"reward.fold_{fold + 1}": f"reward_fold_{fold + 1}" for fold in range(numbers.NUM_FOLDS)},
+                "text": "pretraining",
+                "candidate.1_ppo_ptx": "ppo_ptx",
+                "candidate.2_ppo": "ppo",
+            },
         ),
     )
 
@@ -263,8 +278,8 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
         title="The loop in a microworld",
         simulated=True,
         baseline="sft",
-        policies=POLICIES,
-        benchmarked=("base", "sft", "ppo", "ppo_ptx"),
+        policies=POLICIES | ON_A_LONG_LEASH,
+        benchmarked=("base", "sft", "ppo", "ppo_ptx", *ON_A_LONG_LEASH),
         gold_tie_margin=0.05,
         num_samples=24,
         num_drift_prompts=100,
@@ -277,7 +292,7 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
             "eval_samples",
             s4_samples.run,
             "s4_samples",
-            numbers.samples(seed, num_prompts={"test": 250}, each_once=True, keep_unfinished=True),
+            numbers.samples(seed, num_prompts={"test": 350}, each_once=True, keep_unfinished=True),
             {"prompts": "prompts", **policies},
         ),
         Step(
@@ -302,7 +317,7 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
                 "eval_rankings": "eval_rankings",
                 **policies,
                 **{f"fold.{fold + 1}": f"reward_fold_{fold + 1}" for fold in range(numbers.NUM_FOLDS)},
-                **{f"drift.{step}": step for step in ("ppo", "ppo_ptx", "ppo_loose")},
+                **{f"drift.{step}": step for step in ("ppo", "ppo_ptx", *ON_A_LONG_LEASH)},
                 "choice": "policy",
             },
             hooks={

@@ -108,14 +108,14 @@ def choice(seed: int, **changes: Any) -> s8_policy.Config:
 
 def ppo(seed: int, **changes: Any) -> s7_ppo.Config:
     values: dict[str, Any] = {
-        "num_iterations": 90,
+        "num_iterations": 80,
         "episodes_per_iteration": 64,
         "num_minibatches": 8,
         "inner_epochs": 1,
-        "lr": 2e-4,
+        "lr": 1e-4,
         "value_lr": 3e-4,
         "warmup_iterations": 10,
-        "kl_coef": 0.1,
+        "kl_coef": 0.2,
         "kl_target": None,
         "kl_horizon": None,
         "clip_ratio": 0.2,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -62,7 +63,11 @@ class Candidate:
 def run(
     config: Config, *, workspace: Workspace, name: str, round: int, parents: Mapping[str, Run], console: Console
 ) -> Run:
-    """Score every candidate (roles `candidate.NAME`) with the reward model and write `choice.json`."""
+    """Score every candidate (roles `candidate.NAME`) and write `choice.json`.
+
+    The score is that of `reward`, or the mean of several, `reward.NAME`: a policy that learned from a reward model
+    should be judged by others, or what fooled the one it learned from elects it.
+    """
     started = Run.start(
         workspace.runs, "s8_policy", name=name, round=round, config=config.model_dump(mode="json"), parents=parents
     )
@@ -120,12 +125,16 @@ def _measure(config: Config, found: Sequence[Candidate], parents: Mapping[str, R
         seed=config.seed,
         what="choice",
     )
-    scorer = Scorer.load(parents["reward"].file("model"))
+    scorers = [
+        Scorer.load(run.file("model")) for role, run in sorted(parents.items()) if role.split(".")[0] == "reward"
+    ]
+    if not scorers:
+        raise ValueError("a policy is chosen by the parents reward or reward.NAME; there are none")
     texts = _texts(config, parents)
     with console.track(len(found), "candidates scored", unit="candidates") as progress:
         rows = []
         for candidate in found:
-            rows.append(_row(config, candidate, candidate.path(parents), prompts, scorer, texts))
+            rows.append(_row(config, candidate, candidate.path(parents), prompts, scorers, texts))
             progress.advance(1, score=rows[-1]["score"]["value"])
     return rows
 
@@ -137,7 +146,12 @@ def _texts(config: Config, parents: Mapping[str, Run]) -> list[str]:
 
 
 def _row(
-    config: Config, candidate: Candidate, folder: Path, prompts: Sequence[Prompt], scorer: Scorer, texts: Sequence[str]
+    config: Config,
+    candidate: Candidate,
+    folder: Path,
+    prompts: Sequence[Prompt],
+    scorers: Sequence[Scorer],
+    texts: Sequence[str],
 ) -> dict:
     from instructloop.models.sampler import Policy
 
@@ -149,11 +163,13 @@ def _row(
         seed=config.seed,
     )
     pairs = [(prompt.text, done.text) for prompt, done in zip(prompts, generations, strict=True)]
-    scores = scorer.scores(pairs, finished=[done.finished for done in generations])
+    finished = [done.finished for done in generations]
+    by_scorer = [scorer.scores(pairs, finished=finished) for scorer in scorers]
+    scores = [fmean(of_one) for of_one in zip(*by_scorer, strict=True)]
     return {
         "candidate": asdict(candidate),
         "score": mean_interval(scores, [prompt.id for prompt in prompts]).as_dict(),
-        "finished_fraction": sum(done.finished for done in generations) / len(generations),
+        "finished_fraction": sum(finished) / len(finished),
         "text_loss": _text_loss(policy, texts) if texts else None,
     }
 

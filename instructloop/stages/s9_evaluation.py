@@ -114,7 +114,7 @@ def _benchmarks(
     names = config.benchmarked
     with console.track(len(names) * sum(map(len, benchmarks.values())), "benchmarks", unit="benchmarks") as progress:
         for policy in names:
-            loaded = load_policy(policy, parents[f"policy.{policy}"])
+            loaded = load_policy(policy, parents.get(f"policy.{policy}") or parents[f"drift.{policy}"])
             for section, group in benchmarks.items():
                 for benchmark in group:
                     for measure in benchmark.run(loaded):

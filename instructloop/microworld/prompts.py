@@ -15,7 +15,7 @@ from instructloop.microworld.tasks import TASKS
 from instructloop.microworld.wording import phrase
 from instructloop.microworld.world import World, world_of
 
-NUM_PROMPTS = 1900
+NUM_PROMPTS = 3200
 NUM_CUSTOMERS = 150
 NUM_LABELERS = 24
 LABELER_SHARE = 0.25

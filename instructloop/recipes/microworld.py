@@ -50,7 +50,7 @@ STEP_OF = {  # policy -> the step that makes it
 NUM_PREFIXES = 6
 MAX_PAIR_TOKENS = 20  # so that prefix, prompt and completion fit what the base model was trained on
 FLAWED = 0.6  # of the demonstrations: to judge is easier than to write, and that is what ranking lives on
-LOOSE = {"num_iterations": 60, "lr": 2e-4, "kl_coef": 0.003}  # PPO on a long leash: where it ends shows what is gamed
+LOOSE = {"num_iterations": 40, "lr": 2e-4, "kl_coef": 0.003}  # PPO on a long leash: where it ends shows what is gamed
 NOISE_SCALE: dict[Cohort, float] = {"train": 0.93, "heldout": 0.85}
 """Of the labelers' noise, so that they agree as often as the paper's did on completions of these policies."""
 
@@ -111,7 +111,7 @@ def _ground(world: World, seed: int) -> tuple[Step, ...]:
             s1_prompts.run,
             "s1_prompts",
             s1_prompts.Config(
-                prefix_characters=60, max_per_user=200, valid_fraction=0.12, test_fraction=0.2, seed=seed
+                prefix_characters=60, max_per_user=200, valid_fraction=0.1, test_fraction=0.25, seed=seed
             ),
             inputs={"raw_prompts": prompts_digest(raw)},
             hooks={"raw": lambda: raw},
@@ -292,7 +292,7 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
             "eval_samples",
             s4_samples.run,
             "s4_samples",
-            numbers.samples(seed, num_prompts={"test": 350}, each_once=True, keep_unfinished=True),
+            numbers.samples(seed, num_prompts={"test": 700}, each_once=True, keep_unfinished=True),
             {"prompts": "prompts", **policies},
         ),
         Step(

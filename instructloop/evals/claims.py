@@ -201,6 +201,7 @@ def _tax(report: Report) -> Iterator[Claim]:
     """Yield the claims on the alignment tax, for the policies and for those on a long leash, where there are any."""
     for ppo, mixed, where in (("ppo", "ppo_ptx", ""), ("ppo_loose", "ppo_ptx_loose", ", on a long leash")):
         yield from _tax_of(report, ppo, mixed, where)
+        yield from _text_tax_of(report, ppo, mixed, where)
 
 
 def _tax_of(report: Report, ppo: str, mixed: str, where: str) -> Iterator[Claim]:
@@ -222,6 +223,21 @@ def _tax_of(report: Report, ppo: str, mixed: str, where: str) -> Iterator[Claim]
     if loss > 0:
         half = "holds" if loss_of_mixed <= loss / 2 else "fails"
         yield Claim(f"PPO-ptx takes back at least half of the loss{where}", half, finding, "§4.2, Table 14")
+
+
+def _text_tax_of(report: Report, ppo: str, mixed: str, where: str) -> Iterator[Claim]:
+    """Yield the same for the loss on held-out text: tasks that a base does perfectly show a tax late, text at once."""
+    for text, loss in (report.held_out_loss or {}).items():
+        if not {"base", ppo, mixed} <= loss.keys():
+            continue
+        risen, risen_of_mixed = (loss[policy].value - loss["base"].value for policy in (ppo, mixed))
+        if risen > 0:
+            half = "holds" if risen_of_mixed <= risen / 2 else "fails"
+            finding = f"above the base: PPO {risen:+.3f}, PPO-ptx {risen_of_mixed:+.3f} nats a token".replace(
+                "-0", "\u22120"
+            )
+            claim = f"PPO-ptx takes back at least half of the rise in loss on held-out text ({text}){where}"
+            yield Claim(claim, half, finding, "§4.2, §3.5")
 
 
 def peak(checkpoints: list[Drift]) -> Drift | None:

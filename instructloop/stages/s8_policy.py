@@ -164,14 +164,19 @@ def _row(
     )
     pairs = [(prompt.text, done.text) for prompt, done in zip(prompts, generations, strict=True)]
     finished = [done.finished for done in generations]
-    by_scorer = [scorer.scores(pairs, finished=finished) for scorer in scorers]
-    scores = [fmean(of_one) for of_one in zip(*by_scorer, strict=True)]
+    scores = mean_scores(scorers, pairs, finished)
     return {
         "candidate": asdict(candidate),
         "score": mean_interval(scores, [prompt.id for prompt in prompts]).as_dict(),
         "finished_fraction": sum(finished) / len(finished),
         "text_loss": _text_loss(policy, texts) if texts else None,
     }
+
+
+def mean_scores(scorers: Sequence[Scorer], pairs: Sequence[tuple[str, str]], finished: Sequence[bool]) -> list[float]:
+    """Return each completion's score, the mean over reward models; demonstrations are at 0 in all of them."""
+    by_scorer = [scorer.scores(pairs, finished=finished) for scorer in scorers]
+    return [fmean(of_one) for of_one in zip(*by_scorer, strict=True)]
 
 
 def _text_loss(policy, texts: Sequence[str]) -> float:

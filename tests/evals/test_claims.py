@@ -112,6 +112,16 @@ def test_a_policy_that_lost_nothing_has_nothing_to_take_back():
     assert verdicts(alignment_tax=tax) == {"PPO without the pretraining mix loses what the base could do": "open"}
 
 
+def test_half_of_the_rise_in_loss_on_text_is_asked_of_the_mix_and_of_each_leash_apart():
+    losses = {"base": 0.8, "ppo": 0.9, "ppo_ptx": 0.86, "ppo_loose": 1.0, "ppo_ptx_loose": 0.88}
+    report = checked({**LEAST, "held_out_loss": {"corpus": {name: share(loss) for name, loss in losses.items()}}})
+    found = {claim.text: claim for claim in claims(report)}
+    text = "PPO-ptx takes back at least half of the rise in loss on held-out text (corpus)"
+    assert found[text].verdict == "fails"  # .06 of .10 is left
+    assert found[text].finding == "above the base: PPO +0.100, PPO-ptx +0.060 nats a token"
+    assert found[f"{text}, on a long leash"].verdict == "holds"  # .08 of .20
+
+
 def test_overoptimisation_holds_only_when_gold_clearly_falls_as_proxy_rises():
     def drift(last_gold: float, last_proxy: float) -> str:
         points = [

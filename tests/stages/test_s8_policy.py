@@ -7,7 +7,7 @@ import pytest
 from instructloop.runs import Run
 from instructloop.stages.policies import policy_files
 from instructloop.stages.prompts_file import write_rows
-from instructloop.stages.s8_policy import Candidate, Config, candidates, choose
+from instructloop.stages.s8_policy import Candidate, Config, candidates, choose, mean_scores
 
 
 def config(**changes) -> Config:
@@ -97,3 +97,15 @@ def test_a_run_without_a_model_is_no_policy(tmp_path: Path):
     run.finish("prompts.jsonl")
     with pytest.raises(ValueError, match=r"made no policy: its outputs are prompts\.jsonl"):
         policy_files(run)
+
+
+def test_several_reward_models_elect_by_the_mean_of_their_scores():
+    class Fixed:
+        def __init__(self, *scores: float):
+            self.given = list(scores)
+
+        def scores(self, pairs: list, *, finished: list) -> list[float]:
+            return self.given
+
+    fooled, other = Fixed(3.0, 0.5), Fixed(-2.0, 0.7)
+    assert mean_scores([fooled, other], [("p", "a"), ("p", "b")], [True, True]) == pytest.approx([0.5, 0.6])

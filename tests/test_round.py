@@ -64,6 +64,18 @@ def test_the_report_holds_what_a_round_must_show(workspace: Workspace):
     assert "simulated" in (workspace.root / "report.html").read_text()
 
 
+def test_what_each_policy_writes_is_counted_from_its_completions(workspace: Workspace):
+    report = checked(json.loads((workspace.root / "report.json").read_text()))
+    assert report.reward_score is not None
+    assert report.finished is not None
+    file = Run.find(workspace.runs, "eval_samples").file("completions.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for policy in ("base", "sft", "ppo_ptx"):
+        ended = [row["finished"] for row in rows if row["policy"] == policy]
+        assert report.finished[policy].n == report.reward_score[policy].n == len(ended)
+        assert report.finished[policy].value == pytest.approx(sum(ended) / len(ended))
+
+
 def test_a_policy_leads_back_to_the_labels_that_made_it(workspace: Workspace):
     names = {run.name: run for run in ancestry([Run.find(workspace.runs, "ppo_ptx")]).values()}
     assert {"rankings", "rankings_second", "rankings_third", "demonstrations", "pretraining", "prompts"} <= names.keys()

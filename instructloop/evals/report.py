@@ -84,6 +84,7 @@ def sections(report: Report) -> list[Section]:
         report_benchmarks.harm(report),
         report_benchmarks.tax(report),
         report_benchmarks.language(report),
+        report_training.completions(report),
         report_training.drift(report),
         report_training.training(report),
     )
@@ -222,6 +223,7 @@ def _columns(report: Report) -> dict[str, dict[str, str]]:
         ("wins vs\nSFT", report.win_rate_vs_sft, SHARE),
         ("judge", report.gold_win_rate_vs_sft, SHARE),
         ("rating", report.likert, RATING),
+        ("reward", None if report.win_rate_vs_sft else report.reward_score, RATING),
         ("true and\ninform.", informative, SHARE),
         ("halluci-\nnation", (report.flags or {}).get("hallucination"), SHARE),
         ("rude", rude.get("respectful"), SHARE),

@@ -18,7 +18,7 @@ from instructloop.evals.report_figures import (
     title_of,
 )
 from instructloop.evals.report_schema import Estimate, Report, RewardModel
-from instructloop.evals.report_tables import POINTS, RATING, SHARE, Line, Table, TableRow, by_policy, cell, upright
+from instructloop.evals.report_tables import RATING, SHARE, Line, Table, TableRow, by_policy, cell, upright
 
 FLAG_TITLES = {
     "fails_instruction": "Fails to follow the instruction",
@@ -59,8 +59,6 @@ def preference(report: Report) -> Section | None:
     figure = against_half("win-rate", title, rows, legend, xlabel=xlabel)
     if report.length_controlled_win_rate_vs_sft:
         lines.append(Line("At equal length", report.length_controlled_win_rate_vs_sft, SHARE))
-    if report.completion_tokens:
-        lines.append(Line("Tokens per completion", report.completion_tokens, POINTS))
     lead = (
         "Every completion was compared with the SFT baseline's for the same prompt. The prompts come from users that "
         "no model saw in training, the rankings from labelers whose judgements trained nothing. A tie counts one half."

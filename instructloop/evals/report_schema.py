@@ -212,7 +212,9 @@ class Report(Strict):
     gold_win_rate_by_category: dict[str, JudgedByPolicy] | None = None
     likert: JudgedByPolicy | None = None  # 1..7
     flags: dict[str, JudgedByPolicy] | None = None  # flag -> policy: share of completions it was set on
-    completion_tokens: ByPolicy | None = None  # mean length
+    reward_score: ByPolicy | None = None  # the reward model's mean score on the completions for held-out prompts
+    finished: ByPolicy | None = None  # share of them that ended by themselves
+    completion_tokens: ByPolicy | None = None  # their mean length
     reward_model: RewardModel | None = None
     agreement: dict[str, Estimate] | None = None  # cohort -> share of pairs that two labelers order alike
     truthfulness: dict[str, dict[str, ByPolicy]] | None = None  # prompt mode -> measure -> policy

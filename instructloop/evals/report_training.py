@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from instructloop.evals import plots
-from instructloop.evals.claims import LABELS, peak
-from instructloop.evals.report_figures import Figure, Key, Section, colours
+from instructloop.evals.claims import LABELS, labels, peak
+from instructloop.evals.report_figures import Figure, Key, Section, alone, colours, multiples
 from instructloop.evals.report_schema import Drift, Point, Report
-from instructloop.evals.report_tables import POINTS, RATING, Cell, Table, TableRow
+from instructloop.evals.report_tables import POINTS, RATING, SHARE, Cell, Line, Table, TableRow, by_policy
 
 MOST_POINTS = 240  # of a curve on the page: about one a pixel
 
@@ -14,6 +14,26 @@ MOST_POINTS = 240  # of a curve on the page: about one a pixel
 def label_of(report: Report, name: str) -> str:
     """Return the label of a policy or run."""
     return report.policies.get(name) or LABELS.get(name, name)
+
+
+def completions(report: Report) -> Section | None:
+    """What each policy writes for held-out prompts: the score it gets, how long it is, whether it ends."""
+    found = (
+        ("The reward model's score", report.reward_score, RATING),
+        ("Ends by itself", report.finished, SHARE),
+        ("Tokens per completion", report.completion_tokens, POINTS),
+    )
+    lines = [Line(title, figures, unit) for title, figures, unit in found if figures]
+    if not lines:
+        return None
+    lead = (
+        "One completion of every policy for each prompt of held-out users. The score is what PPO was trained to raise, "
+        "0 at the mean of demonstrations: it says whether PPO did its work, not whether people like it. "
+        "A completion that does not end by itself ran into the limit of its length."
+    )
+    figures = multiples(report, "score", alone(lines[:1]), xlabel="mean score") if report.reward_score else []
+    tables = [by_policy("Completions for held-out prompts", lines, labels(report), report.paper)]
+    return Section("completions", "What each policy writes", lead, figures, tables)
 
 
 def drift(report: Report) -> Section | None:

@@ -209,6 +209,34 @@ def samples(
     ]
 
 
+def completions(parents: Mapping[str, Run]) -> dict[str, Any]:
+    """Return, by policy, the mean score, share finished and mean length of every completion for held-out prompts."""
+    from instructloop.models.scalar import Scorer
+
+    if "eval_samples" not in parents or "reward" not in parents:
+        return {}
+    prompts = {prompt.id: prompt.text for prompt in read_prompts(parents["prompts"])}
+    rows = list(read_rows(parents["eval_samples"].file("completions.jsonl")))
+    scorer = Scorer.load(parents["reward"].file("model"))
+    pairs, ended = [(prompts[row["prompt_id"]], row["text"]) for row in rows], [row["finished"] for row in rows]
+    measured = {
+        "reward_score": scorer.scores(pairs, finished=ended),
+        "finished": list(map(float, ended)),
+        "completion_tokens": [float(len(scorer.text.completion_ids(row["text"], close=False))) for row in rows],
+    }
+    found: dict[str, Any] = {}
+    for name, values in measured.items():
+        of_policy = defaultdict[str, list[tuple[float, str]]](list)
+        for row, value in zip(rows, values, strict=True):
+            of_policy[row["policy"]].append((value, row["prompt_id"]))
+        bounds = (0.0, 1.0) if name == "finished" else None
+        found[name] = {
+            policy: estimate(mean_interval([v for v, _ in of], [prompt for _, prompt in of], bounds=bounds))
+            for policy, of in of_policy.items()
+        }
+    return found
+
+
 def _spread(prompts: Mapping[str, Prompt], number: int, seed: int) -> list[str]:
     """Return prompt ids drawn by seed, taking one of each category in turn."""
     by_category = defaultdict[str, list[str]](list)

@@ -64,6 +64,7 @@ def run(
         "policies": dict(config.policies),
         "paper": dict(paper or {}),
         **figures.of_runs(parents, started),
+        **figures.completions(parents),
         "samples": figures.samples(parents, gold, number=config.num_samples, seed=config.seed),
         **_head_to_head(config, parents, gold),
         **_benchmarks(config, parents, benchmarks(), console),

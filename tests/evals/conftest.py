@@ -216,6 +216,8 @@ def microworld() -> dict:
         "length_controlled_win_rate_vs_sft": {
             k: judged(v, 0.07) for k, v in {"base": 0.17, "base_prompted": 0.27, "ppo": 0.59, "ppo_ptx": 0.612}.items()
         },
+        "reward_score": by_policy(number, -1.2, -0.4, 0.1, 1.3, 1.1, reach=0.2),
+        "finished": by_policy(share, 0.2, 0.4, 0.9, 0.99, 0.98),
         "completion_tokens": by_policy(number, 31.0, 22.5, 12.1, 15.9, 15.2, reach=1.1),
         "win_rate_by_category": {
             category: {

@@ -80,6 +80,7 @@ def test_every_section_of_a_full_report_is_there(html: str):
         "truth",
         "harm",
         "tax",
+        "completions",
         "drift",
         "training",
         "samples",
@@ -177,6 +178,7 @@ def test_a_run_without_labelers_or_judge_leaves_their_sections_out(real_html: st
     assert [a["id"] for a in page.all("section")] == [
         "reward-model",
         "language",
+        "completions",
         "drift",
         "training",
         "samples",

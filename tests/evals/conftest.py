@@ -349,6 +349,7 @@ def real() -> dict:
             "by_source": {"oasst1": number(0.631, 0.09, 110), "hh-rlhf": number(0.574, 0.045, 500)},
             "baselines": {"longer wins": number(0.541, 0.042, 610)},
         },
+        "reward_score": {"base": number(-0.2, 0.1), "sft": number(0.0, 0.1), "ppo_ptx": number(0.3, 0.1)},
         "held_out_loss": {
             "wikitext": {name: number(v, 0.05, 9000) for name, v in (("base", 3.21), ("sft", 3.29), ("ppo_ptx", 3.24))}
         },

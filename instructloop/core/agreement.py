@@ -1,4 +1,4 @@
-"""How far labelers agree: pairwise within and between groups, by labeler, and Krippendorff's alpha; no torch."""
+"""How far labelers agree: pairwise, by labeler, Krippendorff's alpha, Fleiss' kappa; no torch."""
 
 from __future__ import annotations
 
@@ -49,15 +49,43 @@ def agreement_by_labeler(rankings: Iterable[Ranking], *, ties: Ties) -> dict[str
 def krippendorff_alpha(ratings: ArrayLike, level: Level) -> float:
     """Return Krippendorff's alpha of ratings[labeler, item], NaN where a labeler did not rate: 1 perfect, 0 chance.
 
+    alpha = 1 - D_o / D_e (Krippendorff 2011): the mean distance of two ratings of one item, an item with m ratings
+    weighing m, over that of any two ratings. Ratings of 1-7 are `ordinal`, flags `nominal`; any labelers may be absent.
     ValueError when no item has two ratings, or when all ratings are the same, where alpha is 0 / 0.
     """
-    table: NDArray[np.float64] = np.asarray(ratings, dtype=np.float64)
-    if table.ndim != 2:
-        raise ValueError(f"ratings must be labelers x items, not of shape {table.shape}")
+    table = _table(ratings)
     paired = table[:, (~np.isnan(table)).sum(0) >= 2]
     if len(np.unique(paired[~np.isnan(paired)])) < 2:
         raise ValueError("alpha needs items with two ratings, and two different ratings among them")
     return float(krippendorff.alpha(reliability_data=table, level_of_measurement=level))
+
+
+def fleiss_kappa(ratings: ArrayLike) -> float:
+    """Return Fleiss' kappa of ratings[labeler, item], categories as numbers, NaN where a labeler did not rate.
+
+    kappa = (P - P_e) / (1 - P_e) (Fleiss 1971): P is the mean over items of sum_j n_j (n_j - 1) / n (n - 1),
+    where n_j of n labelers chose j, and P_e = sum_j p_j^2 over the shares of all ratings. Who rated may differ between
+    items, how many may not. ValueError for that, for fewer than two ratings an item, and when all ratings are the same.
+    """
+    table = _table(ratings)
+    num_labelers_I = (~np.isnan(table)).sum(0)
+    if len(np.unique(num_labelers_I)) != 1 or num_labelers_I[0] < 2:
+        raise ValueError("kappa needs as many ratings of every item, and two at least; alpha does not")
+    categories = np.unique(table[~np.isnan(table)])
+    if len(categories) < 2:
+        raise ValueError("kappa needs two different ratings; all are the same")
+    n = int(num_labelers_I[0])
+    counts_IJ = np.stack([(table == category).sum(0) for category in categories], axis=1)
+    observed = float((counts_IJ * (counts_IJ - 1)).sum(1).mean()) / (n * (n - 1))
+    expected = float(((counts_IJ.mean(0) / n) ** 2).sum())
+    return (observed - expected) / (1.0 - expected)
+
+
+def _table(ratings: ArrayLike) -> NDArray[np.float64]:
+    table: NDArray[np.float64] = np.asarray(ratings, dtype=np.float64)
+    if table.ndim != 2:
+        raise ValueError(f"ratings must be labelers x items, not of shape {table.shape}")
+    return table
 
 
 def _by_prompt(rankings: Iterable[Ranking]) -> dict[str, list[Ranking]]:

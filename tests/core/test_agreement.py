@@ -1,13 +1,16 @@
-"""Agreement: hand calculations for each tie rule, and Krippendorff's own worked example."""
+"""Agreement: hand calculations for each tie rule, the worked examples of Krippendorff and Fleiss, another library."""
 
 import math
 
+import evalica
 import numpy as np
+import pandas as pd
 import pytest
 
 from instructloop.core.agreement import (
     agreement_between,
     agreement_by_labeler,
+    fleiss_kappa,
     krippendorff_alpha,
     pairwise_agreement,
 )
@@ -158,3 +161,81 @@ def test_alpha_without_two_different_paired_ratings_is_refused(ratings):
 def test_alpha_wants_a_table():
     with pytest.raises(ValueError, match="labelers x items"):
         krippendorff_alpha([1, 2, 3], "ordinal")
+
+
+@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval", "ratio"])
+def test_alpha_of_ratings_with_gaps_is_that_of_evalica(level):
+    generator = np.random.default_rng(5)
+    truth = generator.integers(1, 8, 40)
+    ratings = np.clip(truth + generator.integers(-1, 2, (5, 40)), 1, 7).astype(float)
+    ratings[generator.random(ratings.shape) < 0.4] = NAN
+    expected = evalica.alpha(pd.DataFrame(ratings), level).alpha
+    assert 0.1 < expected < 0.95
+    assert krippendorff_alpha(ratings, level) == pytest.approx(expected, abs=1e-9)
+
+
+# Fleiss 1971, "Measuring nominal scale agreement among many raters", table 1: 30 patients, 6 psychiatrists each; how
+# many diagnosed depression, personality disorder, schizophrenia, neurosis, other.
+DIAGNOSES = """
+    00060 03003 01401 00006 03030 20400 00402 20310 20040 00006
+    10050 11040 03300 10050 02031 00501 30012 51000 02040 10203
+    00006 01050 02013 20040 10041 05010 40002 02040 10500 00006
+"""
+# The example of the article on Fleiss' kappa in Wikipedia: 10 items, 14 raters, 5 categories.
+ITEMS = [
+    (0, 0, 0, 0, 14),
+    (0, 2, 6, 4, 2),
+    (0, 0, 3, 5, 6),
+    (0, 3, 9, 2, 0),
+    (2, 2, 8, 1, 1),
+    (7, 7, 0, 0, 0),
+    (3, 2, 6, 3, 0),
+    (2, 5, 3, 2, 2),
+    (6, 5, 2, 1, 0),
+    (0, 2, 2, 3, 7),
+]
+
+
+def from_counts(counts) -> np.ndarray:
+    """Return ratings[labeler, item] with so many ratings of each category."""
+    return np.array([np.repeat(range(len(row)), row) for row in counts]).T
+
+
+def test_kappa_is_that_of_fleiss_worked_example():
+    counts = np.array([[int(digit) for digit in patient] for patient in DIAGNOSES.split()])
+    assert counts.shape == (30, 5)
+    assert counts.sum(0) / 180 == pytest.approx([0.144, 0.144, 0.167, 0.306, 0.239], abs=5e-4)  # p_j as published
+    assert fleiss_kappa(from_counts(counts)) == pytest.approx(0.430, abs=5e-4)
+
+
+def test_kappa_is_that_of_a_second_published_example():
+    assert fleiss_kappa(from_counts(ITEMS)) == pytest.approx(0.210, abs=5e-4)
+
+
+def test_kappa_of_two_flags_by_hand_may_come_from_other_labelers_each_time():
+    # Items yes yes | no no | yes no: P = 2/3; half of the six ratings are yes, P_e = 1/2; kappa = (2/3 - 1/2) / (1/2).
+    assert fleiss_kappa([[1, NAN, 1], [1, 0, NAN], [NAN, 0, 0]]) == pytest.approx(1 / 3)
+    assert fleiss_kappa([[1, 0], [1, 0], [1, 0]]) == pytest.approx(1.0)
+    assert fleiss_kappa([[1, 0], [0, 1]]) == pytest.approx(-1.0)
+
+
+def test_without_gaps_alpha_of_categories_is_kappa_corrected_for_the_number_of_ratings():
+    # D_o is 1 - P in both; D_e draws pairs without putting back, so it is (1 - P_e) n / (n - 1) over n ratings in all.
+    ratings = np.random.default_rng(2).integers(0, 3, (4, 15))
+    ratings[1:, :8] = ratings[0, :8]
+    assert 1 - krippendorff_alpha(ratings, "nominal") == pytest.approx((1 - fleiss_kappa(ratings)) * 59 / 60)
+
+
+@pytest.mark.parametrize(
+    ("ratings", "said"),
+    [
+        ([[1, 1], [2, NAN]], "as many ratings of every item"),
+        ([[1, 2, 1]], "two at least"),
+        ([[1, 1], [1, 1]], "all are the same"),
+        ([[], []], "as many ratings"),
+        ([1, 2], "labelers x items"),
+    ],
+)
+def test_kappa_without_a_meaning_is_refused(ratings, said: str):
+    with pytest.raises(ValueError, match=said):
+        fleiss_kappa(ratings)

@@ -4,11 +4,13 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instructloop.core.pii import contains_pii
 from instructloop.core.prompts import (
     Kept,
     cap_per_user,
@@ -35,6 +37,12 @@ def texts(kept: Kept) -> list[str]:
 
 def organisation(each: Prompt) -> str:
     return each.user.split("/")[0]
+
+
+def share_prefix(first: str, second: str, length: int) -> bool:
+    """Say whether two texts are equal or begin alike, whatever their case and blanks: the rule, pair by pair."""
+    one, other = (" ".join(text.split()).casefold() for text in (first, second))
+    return one == other or (min(len(one), len(other)) >= length and one[:length] == other[:length])
 
 
 WRITTEN = st.lists(
@@ -119,11 +127,7 @@ def test_letter_case_and_blanks_do_not_make_a_prompt_new():
 @given(WRITTEN, st.integers(1, 12))
 def test_after_deduplication_no_two_prompts_share_the_prefix(prompts: list[Prompt], length: int):
     kept = deduplicate(prompts, prefix_characters=length)
-    folded = [" ".join(text.split()).casefold() for text in texts(kept)]
-    for i, first in enumerate(folded):
-        for second in folded[i + 1 :]:
-            assert first != second
-            assert min(len(first), len(second)) < length or first[:length] != second[:length]
+    assert not any(share_prefix(*pair, length) for pair in combinations(texts(kept), 2))
     assert deduplicate(kept.prompts, prefix_characters=length) == Kept(kept.prompts)
 
 
@@ -202,6 +206,22 @@ def test_another_seed_is_another_split():
     assert 60 < agreeing < 116  # independent draws agree on .6^2 + 2 * .2^2 = 44 % of users, 88 of 200, sd 7
 
 
+SHARES = st.lists(st.integers(0, 5), min_size=3, max_size=3).filter(any)
+
+
+@settings(deadline=None)
+@given(SHARES, st.text(st.characters(exclude_categories=["Cs"]), max_size=8), st.integers())
+def test_any_user_has_a_split_with_a_share_and_always_the_same(shares: list[int], user: str, seed: int):
+    fractions = {split: share / sum(shares) for split, share in zip(THIRDS, shares, strict=True)}
+    split = split_of(user, fractions=fractions, seed=seed)
+    assert fractions[split] > 0.0
+    assert split_of(user, fractions=dict(reversed(fractions.items())), seed=seed) == split
+    mine, strangers = prompt("mine", user=user), [prompt(f"not mine {i}", user=f"{user} {i}") for i in range(3)]
+    for others in ([], strangers):
+        found = split_by_user([*others, mine, mine], fractions=fractions, seed=seed)
+        assert [each.split for each in found[-2:]] == [split, split]
+
+
 def test_a_split_without_a_share_gets_nobody():
     fractions = {"train": 0.0, "valid": 0.0, "test": 1.0}
     assert {split_of(str(i), fractions=fractions, seed=1) for i in range(100)} == {"test"}
@@ -269,6 +289,24 @@ def test_kept_and_dropped_are_all_and_cleaning_twice_is_cleaning_once(prompts: l
     assert len(kept.prompts) + sum(kept.dropped.values()) == len(prompts)
     assert all(kept.dropped.values())
     assert clean(kept.prompts, **WHOLE) == Kept(kept.prompts)
+
+
+@settings(deadline=None)
+@given(WRITTEN, st.integers(1, 12), st.integers(1, 3), st.integers(0, 5))
+def test_what_is_kept_obeys_every_rule_and_stands_in_the_order_given(
+    prompts: list[Prompt], length: int, limit: int, seed: int
+):
+    numbered = [prompt(each.text, user=each.user, source=str(i)) for i, each in enumerate(prompts)]
+    rules = {"prefix_characters": length, "max_per_user": limit, "fractions": THIRDS, "seed": seed}
+    kept = clean(numbered, **rules).prompts
+    positions = [int(each.source) for each in kept]
+    assert positions == sorted(set(positions))
+    assert max(Counter(each.user for each in kept).values(), default=0) <= limit
+    assert not any(share_prefix(one.text, other.text, length) for one, other in combinations(kept, 2))
+    assert len({(each.user, each.split) for each in kept}) == len({each.user for each in kept})
+    assert not any(contains_pii(each.text) for each in kept if each.split == "train")
+    assert all(each.text == normalise(numbered[place].text) for each, place in zip(kept, positions, strict=True))
+    assert [each.id for each in kept] == [prompt(each.text, each.user, each.source).id for each in kept]
 
 
 @settings(deadline=None)

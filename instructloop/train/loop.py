@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
@@ -19,6 +18,8 @@ from instructloop.console import Track
 from instructloop.core.masked import Sum
 from instructloop.runs import Run
 from instructloop.train.checkpoint import Checkpoints
+from instructloop.train.finite import NotFinite as NotFinite
+from instructloop.train.finite import require_finite_step, require_finite_weights
 from instructloop.train.streams import Stream, derived_seed
 
 Batch = TypeVar("Batch")
@@ -35,10 +36,6 @@ class Stateful(Protocol):
 
 class Interrupted(KeyboardInterrupt):
     """Somebody asked to stop; a checkpoint is written and the same command goes on from there."""
-
-
-class NotFinite(ValueError):
-    """A loss or a gradient is NaN or infinite; no optimizer step was made with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,8 @@ def fit(
 
     `schedule(step)` is the factor of every parameter group's `lr` for step 0, 1, …; `state` is what else a checkpoint
     must hold; `after_step(num_steps)` is called after each optimizer step and may return metrics to log.
-    Ctrl-C or SIGTERM: goes on to the next resumable step, writes a checkpoint and raises Interrupted.
+    Ctrl-C or SIGTERM: goes on to the next resumable step, writes a checkpoint and raises Interrupted. A number that is
+    not finite raises NotFinite: no step is made with it, and it gets neither into a checkpoint nor into what is saved.
     """
     window = Window(config.shown)
     parts = {"model": task.model, "optimizer": optimizer, "batches": task.batches, "window": window, **(state or {})}
@@ -92,10 +90,11 @@ def fit(
     with _stop_requests() as stop, torch.random.fork_rng():
         window.start()
         for batch in task.batches:
-            window.pulled()
+            window.waited()
             _train_step(task, optimizer, batch, step, schedule(step), config, window)
             step += 1
             extra = after_step(step) if after_step else None
+            window.waited()
             if extra or step % config.log_every == 0 or step == len(task.batches):
                 run.log(step // config.log_unit, {**window.flush(), **(extra or {})})
             if track is not None:
@@ -104,6 +103,7 @@ def fit(
                 saver.save(step)
                 if stop.requested:
                     raise Interrupted(f"stopped after step {step}; the same command goes on from there")
+    require_finite_weights(task.model, "at the end")
     return step
 
 
@@ -135,38 +135,23 @@ def _train_step(
         loss.backward()
         total += float(loss.detach())
         window.add(metrics)
-    norms = {name: _gradient_norm(group["params"], config.max_grad_norm) for name, group in _groups(optimizer).items()}
-    if not all(map(math.isfinite, (total, *norms.values()))):
-        raise NotFinite(_culprit(task.model, total, step))
+    gradients = {name: [p for p in group["params"] if p.grad is not None] for name, group in _groups(optimizer).items()}
+    norms = {name: torch.nn.utils.get_total_norm([p.grad for p in of]) for name, of in gradients.items()}  # pyright: ignore[reportArgumentType]
+    require_finite_step(
+        task.model, total, norms.values(), lambda: f"in step {step + 1} of {len(task.batches)}, {task.batches.place}"
+    )
+    if config.max_grad_norm is not None:
+        for name, parameters in gradients.items():
+            torch.nn.utils.clip_grads_with_norm_(parameters, config.max_grad_norm, norms[name])
     optimizer.step()
     rates = {f"lr{name}": group["lr"] for name, group in _groups(optimizer).items()}
-    window.stepped({"loss": total} | {f"grad_norm{name}": norm for name, norm in norms.items()}, rates)
+    window.stepped({"loss": total} | {f"grad_norm{name}": float(norm) for name, norm in norms.items()}, rates)
     window.num_tokens += task.num_tokens(batch)
 
 
 def _groups(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
     """Return parameter groups by what follows a metric's name: `/policy` for a group named so, else nothing."""
     return {f"/{group['name']}" if "name" in group else "": group for group in optimizer.param_groups}
-
-
-def _gradient_norm(group: Sequence[nn.Parameter], limit: float | None) -> float:
-    """Return the norm of a group's gradient as it was, and scale that gradient down to `limit`."""
-    parameters = [p for p in group if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if limit is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return float(norm)
-
-
-def _culprit(model: nn.Module, loss: float, step: int) -> str:
-    """Name the first tensor that is not finite."""
-    advice = "lower the learning rate or set max_grad_norm; the last checkpoint is untouched"
-    if not math.isfinite(loss):
-        return f"the loss of step {step} is {loss}; no step was made. {advice}"
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
-            return f"the gradient of {name} is not finite in step {step}; no step was made. {advice}"
-    return f"the gradient norm of step {step} is not finite though every gradient is; no step was made. {advice}"
 
 
 class Window:
@@ -182,12 +167,13 @@ class Window:
     def start(self) -> None:
         """Begin to take the time."""
         self.num_tokens = 0
-        self.pull_seconds = 0.0
+        self.wait_seconds = 0.0
         self.started = self.mark = time.perf_counter()
 
-    def pulled(self) -> None:
-        """The stream has given its next batch."""
-        self.pull_seconds += time.perf_counter() - self.mark
+    def waited(self) -> None:
+        """What passed since the last step was no update: the stream gave its next batch, a hook did its work."""
+        self.wait_seconds += time.perf_counter() - self.mark
+        self.mark = time.perf_counter()
 
     def add(self, metrics: Mapping[str, Sum]) -> None:
         """Merge the sums of one micro-batch."""
@@ -206,7 +192,7 @@ class Window:
         seconds = time.perf_counter() - self.started
         means = {name: total / count for name, (total, count) in self.sums.items() if count}
         self.shown = {name.split("/")[-1]: means[name] for name in self.names_shown if name in means}
-        speed = {"perf/tokens_per_second": self.num_tokens / seconds, "time/update": seconds - self.pull_seconds}
+        speed = {"perf/tokens_per_second": self.num_tokens / seconds, "time/update": seconds - self.wait_seconds}
         logged = {**means, **self.last, **speed}
         self.sums, self.last = {}, {}
         self.start()
@@ -247,8 +233,10 @@ class _Saver:
         return time.monotonic() >= self.due
 
     def save(self, step: int) -> None:
-        """Write all parts; the next one waits twenty times as long as this one took."""
+        """Write all parts, unless a weight is not finite; the next one waits twenty times as long as this one took."""
         started = time.monotonic()
+        if isinstance(model := self.parts["model"], nn.Module):
+            require_finite_weights(model, f"after step {step}")
         self.checkpoints.save(step, {name: part.state_dict() for name, part in self.parts.items()})
         seconds = time.monotonic() - started
         self.due = time.monotonic() + max(self.every_seconds, 20 * seconds if self.every_seconds else 0)

@@ -23,6 +23,11 @@ class Stream(Protocol[BatchOut]):
         """Whether the state after the batch given last is one to resume from."""
         ...
 
+    @property
+    def place(self) -> str:
+        """What the batch given last is made of, in words: how an error says where to look."""
+        ...
+
     def __len__(self) -> int:
         """Return how many batches there are in all, those already given among them."""
         ...
@@ -68,6 +73,17 @@ class Epochs(Generic[Batch]):
         """Optimizer steps of one pass."""
         return -(-self.num_rows // self.batch_rows)
 
+    @property
+    def place(self) -> str:
+        """Return the rows of the batch given last."""
+        epoch, number = divmod(self.position - 1, self.batches_per_epoch)
+        rows = self._rows(epoch, number)
+        return f"batch {number + 1} of epoch {epoch + 1}: rows {', '.join(map(str, rows))} of the data"
+
+    def _rows(self, epoch: int, number: int) -> list[int]:
+        order = permutation(self.num_rows, derived_seed(self.seed, "epoch", epoch))
+        return order[number * self.batch_rows :][: self.batch_rows]
+
     def __len__(self) -> int:
         return self.batches_per_epoch * self.num_epochs
 
@@ -110,6 +126,10 @@ class Windows:
         ones = torch.ones_like(tokens_BT, dtype=torch.bool)
         return LMBatch(tokens_BT, ones, ones[:, 1:])
 
+    def place(self, num_rows: int) -> str:
+        """Return which windows the last `num_rows` were, counted through all passes."""
+        return f"windows {self.position - num_rows + 1} to {self.position} of the text"
+
     def _next(self) -> Tensor:
         epoch, number = divmod(self.position, self.num_windows)
         if self._order[0] != epoch:
@@ -140,6 +160,11 @@ class TextOnly:
     def __len__(self) -> int:
         return self.num_steps
 
+    @property
+    def place(self) -> str:
+        """Return the windows of the batch given last."""
+        return self.windows.place(self.batch_rows)
+
     def __iter__(self) -> Iterator[tuple[LMBatch, ...]]:
         while self.step < self.num_steps:
             self.step += 1
@@ -165,6 +190,12 @@ class Mixed:
 
     def __len__(self) -> int:
         return len(self.demonstrations)
+
+    @property
+    def place(self) -> str:
+        """Return the demonstrations of the batch given last, and the windows beside them."""
+        beside = f"; {self.windows.place(self.num_text_rows)}" if self.windows else ""
+        return self.demonstrations.place + beside
 
     def __iter__(self) -> Iterator[tuple[LMBatch, ...]]:
         for batch in self.demonstrations:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from instructloop.models.card import write_card
@@ -39,9 +39,13 @@ def load_lm(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[PreTr
             f"{path}: the tokenizer has {len(tokenizer)} ids but the model only {num_embeddings} embeddings"
         )
     embeddings(model).padding_idx = None  # it would keep an EOS that is also pad from learning as an input
-    stops = model.generation_config.eos_token_id if model.generation_config else None
-    text = Text(tokenizer, stops if isinstance(stops, Sequence) else [] if stops is None else [stops])
-    return model.eval(), text
+    return model.eval(), Text(tokenizer, stop_ids_of(model.generation_config))
+
+
+def stop_ids_of(config: PreTrainedConfig | GenerationConfig | None) -> Sequence[int]:
+    """Return the ids that a model's or a generation's configuration calls EOS: none, one or several."""
+    stops = getattr(config, "eos_token_id", None)
+    return stops if isinstance(stops, Sequence) else [] if stops is None else [stops]
 
 
 def save_lm(model: PreTrainedModel, text: Text, path: str | Path, *, about: str = "", tags: Sequence[str] = ()) -> None:

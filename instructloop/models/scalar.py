@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from instructloop.models.card import write_card
-from instructloop.models.lm import accepted, context_length, embeddings, positions, quiet
+from instructloop.models.lm import accepted, context_length, embeddings, positions, quiet, stop_ids_of
 from instructloop.models.text import Text, length_sorted_batches
 
 
@@ -108,11 +108,14 @@ class ScalarModel(nn.Module):
             raise ValueError(f"{path} is not a reward model that transformers can read: {error}") from error
         if report["missing_keys"]:
             raise ValueError(f"{path} lacks weights of a reward model: {sorted(report['missing_keys'])[:3]}")
-        return ScalarModel(model.eval(), getattr(model.config, "score_bias", 0.0)), Text(tokenizer)
+        text = Text(tokenizer, stop_ids_of(model.config))
+        return ScalarModel(model.eval(), getattr(model.config, "score_bias", 0.0)), text
 
     def save(self, path: str | Path, text: Text, *, about: str = "", tags: Sequence[str] = ()) -> None:
         """Write a plain sequence-classification folder whose scores in plain transformers are these (see the class)."""
         self.model.config.pad_token_id = text.pad_id
+        # A classifier has no generation config, and what closes a completion is one of the stop ids.
+        self.model.config.eos_token_id = list(text.stop_ids)
         state = dict(self.model.state_dict())
         bias = self.bias.item()
         norm = _final_norm_bias(self.model) if bias else None

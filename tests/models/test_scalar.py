@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
+from instructloop.models.lm import disable_dropout
 from instructloop.models.scalar import ScalarModel, Scorer
 from instructloop.models.text import Text
 from tests.tiny import tiny_lm, tiny_tokenizer
@@ -99,6 +100,31 @@ def test_a_saved_model_scores_the_same_bias_included(architecture: str, pad_is_e
     again, _ = ScalarModel.load(tmp_path / "again")
     torch.testing.assert_close(again.score(*right_padded(text)), expected_B, atol=1e-5, rtol=0)
     torch.testing.assert_close(model.score(*right_padded(text)), expected_B)  # saving changed nothing
+
+
+def test_a_saved_model_closes_completions_with_the_same_stop_token(tmp_path):
+    lm, text = tiny_lm()
+    chat = "{% for m in messages %}{{ m.content + '<|begin|>' }}{% endfor %}"  # <|begin|>, id 2, ends a turn
+    text = Text(tiny_tokenizer(chat_template=chat), stop_ids=[2, 17])
+    model, own = ScalarModel.from_lm(lm, text, seed=1)
+    model.save(tmp_path, own)
+    loaded, loaded_text = ScalarModel.load(tmp_path)
+    assert loaded_text.stop_ids == text.stop_ids == (0, 2, 17)
+    assert loaded_text.completion_ids("woof") == text.completion_ids("woof")
+    assert loaded_text.completion_ids("woof")[-1] == 2
+    loaded_text.require_same_ids(text)
+    expected = Scorer(model, own).scores([("The dog", "woof")])
+    assert Scorer(loaded, loaded_text).scores([("The dog", "woof")]) == pytest.approx(expected, abs=1e-5)
+
+
+@ARCHITECTURES
+def test_disabled_dropout_makes_training_mode_equal_evaluation(architecture: str):
+    model, text = ScalarModel.from_lm(*tiny_lm(architecture, dropout=0.5), seed=1)
+    expected_B = model.score(*right_padded(text))
+    model.train()
+    assert not torch.allclose(model.score(*right_padded(text)), expected_B)
+    disable_dropout(model)
+    torch.testing.assert_close(model.score(*right_padded(text)), expected_B, atol=1e-6, rtol=0)
 
 
 @PADS

@@ -10,7 +10,7 @@ from jaxtyping import TypeCheckError
 
 from instructloop.core.batches import pair_rows
 from instructloop.core.losses import lm_loss, pairwise_ranking_loss, ppo_policy_loss, value_loss
-from instructloop.core.masked import Sum
+from instructloop.core.masked import Sum, whiten
 from instructloop.core.returns import gae, kl_shaped_rewards
 
 NAN = float("nan")
@@ -197,6 +197,63 @@ def test_gradient_on_two_tokens_is_the_one_derived_by_hand():
     loss.total.backward()
     assert float(metrics["policy/clipfrac"]) == 0.0
     assert float(parameter.grad) == pytest.approx(expected, abs=1e-6)
+
+
+def golden_by_hand(theta, old, ref, value, action, length, score) -> np.ndarray:
+    """Return d loss / d theta of a whole PPO step on a vocabulary of two tokens, in float64, token by token.
+
+    pi(0) at row b and token t is sigmoid(theta[b, t]); rewards, GAE, whitening and the clipped loss follow the papers:
+    kl_coef .3, gamma .9, lam .7, clip ratio .2.
+    """
+
+    def probability(logit, token):
+        return 1 / (1 + np.exp(-logit if token == 0 else logit))
+
+    rows = range(len(length))
+    advantage = np.zeros_like(theta)
+    for b in rows:
+        later_value = later_advantage = 0.0
+        for t in reversed(range(length[b])):
+            a = action[b, t]
+            reward = -0.3 * (np.log(probability(old[b, t], a)) - np.log(probability(ref[b, t], a)))
+            reward += score[b] if t == length[b] - 1 else 0.0
+            error = reward + 0.9 * later_value - value[b, t]
+            later_advantage = error + 0.9 * 0.7 * later_advantage
+            later_value, advantage[b, t] = value[b, t], later_advantage
+    real = [(b, t) for b in rows for t in range(length[b])]
+    of_real = np.array([advantage[place] for place in real])
+    slope = np.zeros_like(theta)
+    for b, t in real:
+        a, x = action[b, t], theta[b, t]
+        white = (advantage[b, t] - of_real.mean()) / of_real.std()
+        ratio = probability(x, a) / probability(old[b, t], a)
+        is_held = ratio > 1.2 if white > 0 else ratio < 0.8
+        # d log pi(a) / d theta = [a = 0] - pi(0)
+        slope[b, t] = 0.0 if is_held else -white * ratio * ((a == 0) - probability(x, 0)) / len(real)
+    return slope
+
+
+def test_the_gradient_of_a_whole_ppo_step_on_two_tokens_is_that_of_numpy():
+    theta, old, ref, value = (draw(5, 6, seed=seed) for seed in (1, 2, 3, 4))
+    theta = old + 0.7 * theta  # far enough from the old policy for some tokens to be held
+    action = (draw(5, 6, seed=5) > 0).long()
+    length, score = [6, 1, 3, 5, 2], draw(5, seed=6)
+    mask = torch.arange(6) < torch.tensor(length)[:, None]
+    arrays = (x.double().numpy() for x in (theta, old, ref, value))
+    expected = golden_by_hand(*arrays, action.numpy(), length, score.double().numpy())
+    assert 0 < (expected[mask.numpy()] == 0).sum() < mask.sum() / 2
+
+    leaf = theta.clone().requires_grad_()
+    of_new, of_old, of_ref = (
+        torch.stack([x, torch.zeros_like(x)], -1).log_softmax(-1).gather(-1, action[..., None])[..., 0]
+        for x in (leaf, old, ref)
+    )
+    reward = kl_shaped_rewards(score, of_old, of_ref, mask, kl_coef=0.3)
+    advantage, _ = gae(reward, value, mask, gamma=0.9, lam=0.7)
+    white = whiten(advantage, mask, shift_mean=True)
+    loss, _ = ppo_policy_loss(of_new, of_old, white, mask, clip_ratio=0.2)
+    loss.mean().backward()
+    assert leaf.grad.flatten().tolist() == pytest.approx(expected.flatten().tolist(), abs=1e-6)
 
 
 def test_before_any_update_the_ratio_is_1_and_nothing_is_clipped():

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from scipy.stats import chisquare
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from instructloop.models import decode
 from instructloop.models.lm import completion_logprobs
 from instructloop.models.sampler import Policy, row_seeds, sample
 from instructloop.models.text import Text
+from tests.models.draws import pvalue_of_draws
 from tests.tiny import tiny_lm, tiny_tokenizer
 
 STOPS = tuple(range(40))  # many stop ids, so that rows of a random model end at different steps
@@ -113,13 +113,8 @@ def test_samples_follow_the_policys_distribution(temperature: float):
         model, text, [prompt] * number, max_new_tokens=1, temperature=temperature, seeds=list(range(number))
     )
     with torch.no_grad():
-        probs_V = (model(torch.tensor([prompt])).logits[0, -1] / temperature).softmax(-1).double()
-    counts_V = torch.bincount(samples.tokens_BT[:, -1], minlength=len(probs_V)).double()
-    common = probs_V * number >= 5
-    observed = [*counts_V[common].tolist(), counts_V[~common].sum().item()]
-    expected = [*(probs_V[common] * number).tolist(), probs_V[~common].sum().item() * number]
-    scale = sum(observed) / sum(expected)
-    assert chisquare(observed, [e * scale for e in expected]).pvalue > 1e-3
+        probs_V = (model(torch.tensor([prompt])).logits[0, -1] / temperature).softmax(-1)
+    assert pvalue_of_draws(samples.tokens_BT[:, -1], probs_V) > 1e-3
 
 
 @pytest.mark.parametrize(

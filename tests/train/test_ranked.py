@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from instructloop.models.scalar import ScalarModel
 from instructloop.train.ranked import RankedPrompt, ranked_batch, ranking_task, score_rows
 from instructloop.train.streams import Epochs
 from tests.tiny import tiny_lm
+from tests.train.small import flat_gradient, widened
 
 
 def prompts() -> list[RankedPrompt]:
@@ -65,6 +67,61 @@ def test_a_prompt_costs_as_many_forwards_as_it_has_completions(reward):
     (piece,) = ranked_batch(prompts(), text, None)
     assert len(piece.tokens_BT) == 3 + 2 + 4  # not twice its 2 + 2 + 6 pairs
     assert len(piece.winner_N) == 2 + 2 + 6
+
+
+def test_four_completions_cost_four_forwards_and_their_loss_is_the_mean_of_six_pairs(reward):
+    model, text = reward
+    four = prompts()[2]
+    scores = [model.score(torch.tensor([row]), torch.ones(1, len(row), dtype=torch.bool)).item() for row in four.rows]
+    order = [scores[row] for (row,) in four.rankings[0]]
+    pairs = [math.log1p(math.exp(loser - winner)) for winner, loser in itertools.combinations(order, 2)]
+    assert len(pairs) == 6
+    num_rows: list[int] = []
+    handle = model.model.base_model.register_forward_pre_hook(
+        lambda _, __, inputs: num_rows.append(len(inputs["input_ids"])), with_kwargs=True
+    )
+    loss = loss_of(model, ranked_batch([four], text, 1))
+    loss.backward()
+    handle.remove()
+    assert num_rows == [4]  # K rows in one forward, not K (K - 1) = 12, whatever the size of a micro-batch
+    assert loss.item() == pytest.approx(sum(pairs) / 6, abs=1e-5)
+
+
+def test_only_the_last_real_token_of_each_completion_is_scored(reward, monkeypatch: pytest.MonkeyPatch):
+    model, text = reward
+    seen: list[torch.Tensor] = []
+    per_token = model.per_token
+
+    def kept(*arguments) -> torch.Tensor:
+        seen.append(per_token(*arguments))
+        seen[-1].retain_grad()
+        return seen[-1]
+
+    monkeypatch.setattr(model, "per_token", kept)
+    loss_of(model, ranked_batch([prompts()[2]], text, None)).backward()
+    (value_BT,) = seen
+    assert value_BT.shape == (4, 5)  # rows of 2, 3, 4 and 5 tokens, the shorter ones padded
+    last = torch.zeros(4, 5, dtype=torch.bool)
+    last[[0, 1, 2, 3], [1, 2, 3, 4]] = True
+    assert torch.equal(value_BT.grad != 0, last)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("pad_is_eos", [False, True])
+def test_padding_on_either_side_changes_neither_loss_nor_metrics_nor_gradients(architecture: str, pad_is_eos: bool):
+    model, text = ScalarModel.from_lm(*tiny_lm(architecture, pad_is_eos=pad_is_eos), seed=1)
+    (piece,) = ranked_batch(prompts(), text, None)
+    task = ranking_task(model, Epochs(1, list, batch_rows=1, num_epochs=1, seed=0))
+    found, gradients = [], []
+    for batch in (piece, widened(piece, left=3, right=2)):
+        model.zero_grad()
+        loss, metrics = task.loss(model, (batch,), task.counts((batch,)))
+        loss.backward()
+        found.append({"loss": loss.item(), **{name: float(value) for name, value in metrics.items()}})
+        gradients.append(flat_gradient(model))
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+    assert gradients[1] == pytest.approx(gradients[0], abs=1e-4)  # sums of some hundred terms
+    assert gradients[0].norm() > 0.1
 
 
 def test_scores_of_many_rows_are_those_of_each_alone(reward):

@@ -22,20 +22,27 @@ Key = tuple[str, str]
 """A prompt's and a completion's id."""
 
 
-def demonstration_scores(model: ScalarModel, text: Text, demonstrations: Run, limits: TokenLimits) -> list[float]:
-    """Return the score of every training demonstration that fits the limits; their mean becomes 0 (paper C.2)."""
+def demonstration_scores(
+    model: ScalarModel, text: Text, demonstrations: Run, limits: TokenLimits
+) -> tuple[list[float], int]:
+    """Return the score of every training demonstration that fits, whose mean becomes 0 (C.2), and how many do not."""
     from instructloop.train.ranked import score_rows
 
     rows: list[list[int]] = []
+    num_dropped = 0
     for row in read_rows(demonstrations.file("demonstrations.jsonl")):
+        if row["split"] != "train":
+            continue
         completion = text.completion_ids(row["completion"])
-        if row["split"] == "train" and len(completion) <= limits.completion:
+        if len(completion) > limits.completion:
+            num_dropped += 1
+        else:
             rows.append([*text.prompt_ids(row["prompt"], max_tokens=limits.prompt), *completion])
     if not rows:
         raise ValueError(
             f"{demonstrations.id} holds no training demonstration that fits: nothing can score 0 on average"
         )
-    return score_rows(model, text, rows)
+    return score_rows(model, text, rows), num_dropped
 
 
 def measure(
@@ -53,7 +60,7 @@ def measure(
     labelers but the held-out cohort; `accuracy_seen_labelers` and `accuracy_unseen_labelers` divide by whether one is
     among `seen`; `baselines.longer` is how often the longer completion won. What has no ranking is left out.
     """
-    scores, lengths = _scored(model, text, held_out, limits)
+    scores, lengths, num_dropped = _scored(model, text, held_out, limits)
     hits = [hit for row in held_out for hit in _hits(row, scores, lengths)]
     of_cohort = [hit for hit in hits if hit["cohort"] != "heldout"]
     figures: dict[str, Any] = {
@@ -66,28 +73,36 @@ def measure(
         figures[name] = {value: _accuracy([hit for hit in hits if hit[key] == value]) for value in values}
     if of_cohort:
         figures["baselines"] = {"longer": _accuracy(of_cohort, "is_longer")}
-    return {name: value for name, value in figures.items() if value} | _score_facts(
-        model, text, learned, scores, lengths
+    facts = {"heldout_dropped_too_long_completions": num_dropped}
+    return (
+        {name: value for name, value in figures.items() if value}
+        | facts
+        | _score_facts(model, text, learned, scores, lengths)
     )
 
 
 def _scored(
     model: ScalarModel, text: Text, rows: Sequence[Row], limits: TokenLimits
-) -> tuple[dict[Key, float], dict[Key, int]]:
-    """Return score and length of every ranked completion that fits the limits."""
+) -> tuple[dict[Key, float], dict[Key, int], int]:
+    """Return score and length of every ranked completion that fits the limits, and how many do not."""
     from instructloop.train.ranked import score_rows
 
     ids: dict[Key, list[int]] = {}
     lengths: dict[Key, int] = {}
+    dropped: set[Key] = set()
     for row in rows:
         start = text.prompt_ids(row["prompt"], max_tokens=limits.prompt)
         ranked = {one for tier in row["tiers"] for one in tier}
         for one in row["completions"]:
+            if one["id"] not in ranked:
+                continue
+            key = (row["prompt_id"], one["id"])
             completion = text.completion_ids(one["text"])
-            if one["id"] in ranked and len(completion) <= limits.completion:
-                ids[row["prompt_id"], one["id"]] = [*start, *completion]
-                lengths[row["prompt_id"], one["id"]] = len(completion)
-    return dict(zip(ids, score_rows(model, text, list(ids.values())), strict=True)), lengths
+            if len(completion) > limits.completion:
+                dropped.add(key)
+            else:
+                ids[key], lengths[key] = [*start, *completion], len(completion)
+    return dict(zip(ids, score_rows(model, text, list(ids.values())), strict=True)), lengths, len(dropped)
 
 
 def _hits(row: Row, scores: Mapping[Key, float], lengths: Mapping[Key, int]) -> list[dict[str, Any]]:

@@ -72,11 +72,15 @@ def run(
     _fit(config, model, text, prompts, started, console)
 
     held_out = _held_out(rows, learned, parents)
-    scores = demonstration_scores(model, text, parents["demonstrations"], limits)
+    scores, num_too_long = demonstration_scores(model, text, parents["demonstrations"], limits)
     model.shift(-fmean(scores))
     figures = measure(model, text, prompts, held_out, seen={row["labeler"] for row in learned}, limits=limits)
     model.save(started.file("model"), text, about=f"{name} of round {round} (run {started.id}): a reward model.")
-    spread = {"demonstrations": len(scores), "demonstration_score_std": pstdev(scores)}
+    spread = {
+        "demonstrations": len(scores),
+        "dropped_too_long_demonstrations": num_too_long,
+        "demonstration_score_std": pstdev(scores),
+    }
     started.finish("model", summary={**facts, **spread, **figures})
     Checkpoints(started.file("checkpoints"), started.id).clear()
     return started

@@ -1,5 +1,6 @@
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from instructloop.core.batches import LMBatch
 from instructloop.core.masked import Sum
 from instructloop.core.schedules import cosine_to_tenth
 from instructloop.train.ema import Ema
+from instructloop.train.finite import NotFinite
 from instructloop.train.language import adam, held_out_loss, lm_task
 from instructloop.train.loop import FitConfig, Interrupted, Task, fit
 from instructloop.train.streams import Epochs, Mixed, Windows
@@ -90,6 +92,19 @@ def test_metrics_are_means_over_what_was_counted_since_the_last_line(new_run):
     fit(task, torch.optim.SGD(task.model.parameters(), lr=0.0), lambda _: 1.0, config, run)
     assert [row["step"] for row in run.metrics()] == [2, 3]  # the last step always has a line
     assert [row["mean_x"] for row in run.metrics()] == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("bad", [0, 1, 3])
+def test_one_micro_batch_that_is_not_finite_stops_the_whole_step(new_run, bad: int):
+    task = line_task()
+    pieces = [torch.tensor([row]) for row in (1.0, 2.0, 3.0, 6.0)]
+    pieces[bad] = torch.tensor([torch.nan])
+    optimizer = torch.optim.Adam(task.model.parameters(), lr=0.1)
+    whole = replace(task, split=lambda _: pieces)
+    with pytest.raises(NotFinite):
+        fit(whole, optimizer, lambda _: 1.0, FitConfig(seed=0, max_grad_norm=1.0), new_run())
+    assert task.model.weight.item() == 0.0  # the good pieces made no step of their own
+    assert not optimizer.state
 
 
 def test_ctrl_c_writes_a_checkpoint_and_the_next_fit_goes_on_from_there(new_run):

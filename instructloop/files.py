@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -71,11 +72,23 @@ def read_jsonl(path: Path, *, keep_torn_end: bool = True) -> list[dict[str, Any]
 
 @contextmanager
 def naming(path: Path) -> Generator[None]:
-    """Give an OSError from inside (a full disk while writing knows no file) the name of the file."""
+    """Give an error of the disk from inside (a full one knows no file) the name of the file, as an OSError.
+
+    safetensors and tokenizers raise errors of their own, whose text ends as Rust writes it: `(os error 28)`.
+    """
     try:
         yield
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror} while writing", str(path)) from error
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else _rust_errno(str(error))
+        if number is None:
+            raise
+        where = error.filename if isinstance(error, OSError) and error.filename else str(path)
+        raise OSError(number, f"{os.strerror(number)} while writing", where) from error
+
+
+def _rust_errno(text: str) -> int | None:
+    found = re.search(r"\(os error (\d+)\)", text)
+    return int(found[1]) if found else None
 
 
 def sync(path: Path) -> None:
@@ -85,6 +98,13 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until every file below a folder is on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            sync(path)
 
 
 def hash_file(path: Path) -> str:

@@ -177,6 +177,7 @@ def _kl_control(config: Config) -> Any:
 
 
 def _fit(config: Config, actors: Actors, stream: Iterations, ema: Ema, started: Run, console: Console) -> None:
+    from instructloop.train.frozen import Frozen
     from instructloop.train.language import adam
     from instructloop.train.loop import FitConfig, fit
     from instructloop.train.ppo import ppo_task
@@ -201,7 +202,7 @@ def _fit(config: Config, actors: Actors, stream: Iterations, ema: Ema, started: 
                 shown=("objective/scores", "objective/kl"),
             ),
             started,
-            state={"ema": ema},
+            state={"ema": ema, "ref": Frozen(actors.ref), "reward": Frozen(actors.reward)},
             after_step=lambda _: ema.update(),
             track=track,
         )

@@ -46,8 +46,9 @@ class Ema:
         return dict(zip(self.names, self.averages, strict=True))
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take the averages back; the names must be the model's."""
-        assert list(state) == self.names, "the average is of another model"
+        """Take the averages back; ValueError when they are of another model."""
+        if list(state) != self.names:
+            raise ValueError("the average is of a model with other weights")
         for average, value in zip(self.averages, state.values(), strict=True):
             average.copy_(value)
 

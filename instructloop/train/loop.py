@@ -9,15 +9,16 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from instructloop.console import Track
 from instructloop.core.masked import Sum
+from instructloop.files import sync_tree
 from instructloop.runs import Run
-from instructloop.train.checkpoint import Checkpoints
+from instructloop.train.checkpoint import Checkpoints, Stateful
 from instructloop.train.finite import NotFinite as NotFinite
 from instructloop.train.finite import require_finite_step, require_finite_weights
 from instructloop.train.streams import Stream, derived_seed
@@ -25,13 +26,6 @@ from instructloop.train.streams import Stream, derived_seed
 Batch = TypeVar("Batch")
 Counts = Mapping[str, float]
 Metrics = dict[str, Sum]
-
-
-class Stateful(Protocol):
-    """What a checkpoint holds: anything that gives its state and takes it back."""
-
-    def state_dict(self) -> Any: ...
-    def load_state_dict(self, state_dict: Any, /) -> Any: ...
 
 
 class Interrupted(KeyboardInterrupt):
@@ -219,24 +213,21 @@ class _Saver:
 
     def restore(self) -> int:
         """Load the latest checkpoint into the parts; return its step, 0 without one."""
-        found = self.checkpoints.load()
-        if found is None:
-            return 0
-        step, state = found
-        if state.keys() != self.parts.keys():
-            raise ValueError(f"the checkpoint holds {sorted(state)}, this run needs {sorted(self.parts)}")
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        return step
+        return self.checkpoints.restore(self.parts)
 
     def is_due(self) -> bool:
         return time.monotonic() >= self.due
 
     def save(self, step: int) -> None:
-        """Write all parts, unless a weight is not finite; the next one waits twenty times as long as this one took."""
+        """Write all parts, unless a weight is not finite; the next one waits twenty times as long as this one took.
+
+        What the run wrote before (an epoch's model, a snapshot, metrics) is on the disk first: a run that goes on from
+        here does not write it again.
+        """
         started = time.monotonic()
         if isinstance(model := self.parts["model"], nn.Module):
             require_finite_weights(model, f"after step {step}")
+        sync_tree(self.checkpoints.folder.parent)
         self.checkpoints.save(step, {name: part.state_dict() for name, part in self.parts.items()})
         seconds = time.monotonic() - started
         self.due = time.monotonic() + max(self.every_seconds, 20 * seconds if self.every_seconds else 0)

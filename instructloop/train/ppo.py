@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from instructloop.core.batches import LMBatch, Rollout
 from instructloop.core.losses import ppo_policy_loss, value_loss
+from instructloop.core.masked import Sum
 from instructloop.core.returns import AdaptiveKL, FixedKL
 from instructloop.models.lm import completion_logprobs
 from instructloop.models.scalar import ScalarModel
+from instructloop.train.finite import require_finite_rows, require_finite_weights
 from instructloop.train.language import batch_loss
 from instructloop.train.loop import Counts, Metrics, Task
 from instructloop.train.rollouts import Actors, Episodes, Rules, collect, token_values
@@ -59,8 +61,8 @@ class PPOBatch:
 class Iterations:
     """The stream of PPO: each iteration samples from the live policy, then gives its minibatches.
 
-    Every random number comes from the seed and the iteration, so the state is the iteration, the text's position and
-    the KL coefficient; it is whole at the end of an iteration only.
+    Every random number comes from the seed and the iteration, so the state is the iteration, the text's position, the
+    KL coefficient and whether somebody stopped it; it is whole at the end of an iteration only.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Iterations:
         rules: PPORules,
         *,
         on_rollout: Callable[[int, list[int], Episodes], None],
+        cut_prompts: Collection[int] = (),
     ):
         self.actors = actors
         self.prompts = prompts
@@ -79,7 +82,10 @@ class Iterations:
         self.kl_control = kl_control
         self.rules = rules
         self.on_rollout = on_rollout  # hears iteration (from 1), numbers of the prompts, episodes
+        self.cut_prompts = cut_prompts  # numbers of those that lost text at their start
         self.num_done = 0
+        self.num_given = 0  # minibatches of the rollout at hand
+        self.is_stopped = False
         self.is_resumable = True
         self._order: tuple[int, list[int]] = (-1, [])
 
@@ -91,12 +97,23 @@ class Iterations:
     def __len__(self) -> int:
         return self.rules.num_iterations * self.steps_per_iteration
 
+    @property
+    def place(self) -> str:
+        """Return which minibatch of which rollout was given last."""
+        iteration = self.num_done + (not self.is_resumable)
+        return f"minibatch {self.num_given} of {self.steps_per_iteration} of rollout {iteration}"
+
+    def stop(self) -> None:
+        """Give no further rollout."""
+        self.is_stopped = True
+
     def __iter__(self) -> Iterator[PPOBatch]:
-        while self.num_done < self.rules.num_iterations:
+        while self.num_done < self.rules.num_iterations and not self.is_stopped:
             self.is_resumable = False
             episodes = self._collect()
             minibatches = self._minibatches()
             for number, index in enumerate(minibatches):
+                self.num_given = number + 1
                 if number == len(minibatches) - 1:
                     self.num_done += 1
                     self.is_resumable = True
@@ -110,14 +127,30 @@ class Iterations:
     def _collect(self) -> Episodes:
         """Sample the next prompts in the seed's order, pass after pass, and steer the KL coefficient."""
         number = self.rules.episodes_per_iteration
+        require_finite_weights(self.actors.learners, f"before rollout {self.num_done + 1}")
         chosen = [self._prompt(self.num_done * number + row) for row in range(number)]
         seeds = [derived_seed(self.rules.seed, "sample", self.num_done, row) for row in range(number)]
         episodes = collect(
             self.actors, [self.prompts[i] for i in chosen], seeds, self.rules, kl_coef=self.kl_control.value
         )
+        self._require_finite(episodes)
+        cut = sum(prompt in self.cut_prompts for prompt in chosen)
+        episodes.metrics["completion/num_truncated_prompts"] = Sum(cut, 1.0)
         self.on_rollout(self.num_done + 1, chosen, episodes)
         self.kl_control.update(float(episodes.metrics["objective/kl"]), number)
         return episodes
+
+    def _require_finite(self, episodes: Episodes) -> None:
+        """Name the network whose number is not finite before anything is learned from it."""
+        rollout = episodes.rollout
+        of = {
+            "score_B (reward model)": episodes.score_B,
+            "logprobs_BC (policy)": rollout.logprobs_BC,
+            "kl_B (policy and reference)": episodes.kl_B,
+            "value_BC (value function)": torch.where(rollout.mask_BC, rollout.value_BC, 0.0),
+            "advantage_BC": rollout.advantage_BC,
+        }
+        require_finite_rows(of, f"rollout {self.num_done + 1}")
 
     def _prompt(self, position: int) -> int:
         turn, place = divmod(position, len(self.prompts))
@@ -137,10 +170,11 @@ class Iterations:
     def state_dict(self) -> dict[str, Any]:
         assert self.is_resumable, "PPO resumes at the end of an iteration only"
         text = {"windows": self.windows.state_dict()} if self.windows else {}
-        return {"num_done": self.num_done, "kl_control": self.kl_control.state_dict(), **text}
+        done = {"num_done": self.num_done, "is_stopped": self.is_stopped}
+        return {**done, "kl_control": self.kl_control.state_dict(), **text}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.num_done = state["num_done"]
+        self.num_done, self.is_stopped = state["num_done"], state["is_stopped"]
         self.kl_control.load_state_dict(state["kl_control"])
         if self.windows:
             self.windows.load_state_dict(state["windows"])
@@ -218,4 +252,6 @@ def check_on_policy(metrics: Metrics) -> None:
         raise ValueError(
             "on the first minibatch of a rollout the ratio must be 1, the KL and both clip fractions 0; found "
             + ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+            + ". Sampling and learning disagree: give both the same temperature, switch dropout off in policy and value"
+            " function, keep masks and positions as the rollout has them, and change no weight before this step"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -122,23 +122,40 @@ def token_values(value: ScalarModel, tokens_BT: Tensor, attention_BT: Tensor, co
 
 @torch.no_grad()
 def _judged(actors: Actors, samples: Samples, rules: Rules) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ref_logprobs_BC, value_BC and score_B, computed in batches of like length without their padding."""
+    """Return ref_logprobs_BC, value_BC and score_B."""
     ref_logprobs_BC, value_BC = torch.zeros_like(samples.logprobs_BC), torch.zeros_like(samples.logprobs_BC)
     score_B = torch.zeros_like(samples.logprobs_BC[:, 0])
+    for part in parts(samples, actors.text, rules.forward_tokens):
+        ref_logprobs_BC[part.rows, : part.width] = completion_logprobs(
+            actors.ref, part.tokens_BT, part.attention_BT, part.width, temperature=rules.temperature
+        )
+        value_BC[part.rows, : part.width] = token_values(actors.value, part.tokens_BT, part.attention_BT, part.width)
+        score_B[part.rows] = actors.reward.score(part.closed_BT, part.attention_BT)
+    return ref_logprobs_BC, value_BC, score_B
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some rows of a rollout, of like length, without the padding that they have beside the others."""
+
+    rows: Tensor
+    width: int  # tokens of the longest completion
+    tokens_BT: Tensor
+    attention_BT: Tensor
+    closed_BT: Tensor  # the tokens as the reward model knows them, EOS for whichever stop token ended a row
+
+
+def parts(samples: Samples, text: Text, max_tokens: int) -> Iterator[Part]:
+    """Yield samples in batches of at most `max_tokens` padded tokens, every row once."""
     num_prompt_columns = samples.tokens_BT.shape[1] - samples.mask_BC.shape[1]
     prompt_B, completion_B = samples.attention_BT[:, :num_prompt_columns].sum(1), samples.mask_BC.sum(1)
-    for index in length_sorted_batches((prompt_B + completion_B).tolist(), max_tokens=rules.forward_tokens):
+    for index in length_sorted_batches((prompt_B + completion_B).tolist(), max_tokens=max_tokens):
         rows = torch.tensor(index, device=samples.tokens_BT.device)
         start, width = num_prompt_columns - int(prompt_B[rows].max()), int(completion_B[rows].max())
         tokens_BT = samples.tokens_BT[rows, start : num_prompt_columns + width]
         attention_BT = samples.attention_BT[rows, start : num_prompt_columns + width]
-        ref_logprobs_BC[rows, :width] = completion_logprobs(
-            actors.ref, tokens_BT, attention_BT, width, temperature=rules.temperature
-        )
-        value_BC[rows, :width] = token_values(actors.value, tokens_BT, attention_BT, width)
-        closed_BT = _closed(tokens_BT, completion_B[rows], samples.finished_B[rows], width, actors.text.eos_id)
-        score_B[rows] = actors.reward.score(closed_BT, attention_BT)
-    return ref_logprobs_BC, value_BC, score_B
+        closed_BT = _closed(tokens_BT, completion_B[rows], samples.finished_B[rows], width, text.eos_id)
+        yield Part(rows, width, tokens_BT, attention_BT, closed_BT)
 
 
 def _closed(tokens_BT: Tensor, length_B: Tensor, finished_B: Tensor, width: int, eos_id: int) -> Tensor:
@@ -164,6 +181,7 @@ def _metrics(
         "objective/rlhf_reward": Sum((earned_B - kl_coef * kl_B).sum(), num),
         "completion/length": Sum(mask_BC.float().sum(), num),
         "completion/eos_fraction": Sum(finished_B.float().sum(), num),
+        "completion/num_without_eos": Sum((~finished_B).sum(), 1.0),
         "objective/kl_coef": Sum(kl_coef, 1.0),
         "value/explained_variance": Sum(explained_variance(rollout.value_BC, rollout.return_BC, mask_BC), 1.0),
     }

@@ -157,8 +157,13 @@ def claim(
     return Assignment(assignment_id, task_id, row["task_kind"], prompt, tuple(completions[c] for c in shown), until)
 
 
-def find(connection: Connection, assignment_id: str) -> RowMapping:
-    """Return an assignment with its task's kind and free slots, locked where the database locks rows."""
+def find(connection: Connection, assignment_id: str, now: datetime) -> RowMapping:
+    """Return an assignment with its task's kind and free slots, locked where the database locks rows.
+
+    Leases that have run out end first: a slot whose holder is gone is free for whoever comes back to the task.
+    """
+    check_time(now)
+    expire(connection, now)
     row = connection.execute(ASSIGNMENT, {"assignment": assignment_id}).mappings().first()
     if row is None:
         raise ValueError(f"assignment {assignment_id!r} is not in the store")
@@ -167,8 +172,7 @@ def find(connection: Connection, assignment_id: str) -> RowMapping:
 
 def heartbeat(connection: Connection, assignment_id: str, now: datetime, lease_seconds: float) -> datetime | None:
     """Prolong a lease, one that ran out too while its slot is free; return its end, None when it is lost or over."""
-    check_time(now)
-    row = find(connection, assignment_id)
+    row = find(connection, assignment_id, now)
     until = now + timedelta(seconds=lease_seconds)
     if row["state"] == "expired" and row["num_free"] > 0:
         count(connection, row["task_id"], held=1)
@@ -180,9 +184,8 @@ def heartbeat(connection: Connection, assignment_id: str, now: datetime, lease_s
 
 def skip(connection: Connection, assignment_id: str, reason: str, now: datetime) -> None:
     """Give a task back for a reason, for good; a second skip changes nothing, a submitted one is a ValueError."""
-    check_time(now)
     check_text("reason to skip", reason)
-    row = find(connection, assignment_id)
+    row = find(connection, assignment_id, now)
     if row["state"] == "skipped":
         return
     if row["state"] not in ("leased", "expired"):
@@ -204,7 +207,7 @@ def submit_demonstration(
 ) -> str:
     """Store a demonstration as one submission and return its id."""
     check_text("demonstration", text)
-    row = find(connection, assignment_id)
+    row = find(connection, assignment_id, now)
     check_kind(row, "demonstrate")
     submission_id, is_new = record(connection, row, text, now, key=key, seconds=seconds, revision_of=revision_of)
     if is_new:
@@ -222,7 +225,7 @@ def submit_comparison(
     revision_of: str | None = None,
 ) -> str:
     """Store a comparison, its ratings and flags as one submission and return its id."""
-    row = find(connection, assignment_id)
+    row = find(connection, assignment_id, now)
     check_kind(row, "compare")
     tiers, ratings = checked_form(form, row["shown"])
     content = json.dumps([tiers, ratings], sort_keys=True)
@@ -256,7 +259,6 @@ def record(
     The id is that of the content, so the same answer sent twice is one submission. ValueError: a key that already came
     with another answer; a first answer where there is one already; a revision of what was revised already.
     """
-    check_time(now)
     check_text("idempotency key", key)
     if seconds is not None and not 0 <= seconds < float("inf"):
         raise ValueError(f"seconds {seconds} must be a number that is not negative")

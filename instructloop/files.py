@@ -91,6 +91,12 @@ def _rust_errno(text: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def sweep(folder: Path) -> None:
+    """Delete what killed processes left half-written in a folder; the caller holds its lock."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+
+
 def sync(path: Path) -> None:
     """Wait until a file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

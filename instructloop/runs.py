@@ -81,6 +81,7 @@ class Run:
         path.mkdir(parents=True, exist_ok=True)
         files.lock(path)
         _refuse_finished(path)
+        files.sweep(path)
         if (path / "manifest.json").exists():
             manifest = read_manifest(path)
             manifest = manifest.model_copy(update={"resumed": [*manifest.resumed, now()]}).sealed()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from instructloop.evals.claims import claims, headline, labels, percent, tax_loss
 from instructloop.evals.report_schema import Estimate, Judged, Lineage, LineageRun, Report, checked
 from instructloop.evals.report_tables import PLAIN, POINTS, RATING, SHARE, Unit, cell
+from instructloop.files import write_atomic
 
 if TYPE_CHECKING:
     from rich.table import Table as TerminalTable
@@ -27,10 +28,7 @@ UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066
 
 def build(report: Mapping[str, Any], html_path: Path) -> None:
     """Write the page of a report; ValueError names a field that is wrong, before anything is written."""
-    page = render(report).encode()
-    temporary = html_path.with_name(f".{html_path.name}.tmp")
-    temporary.write_bytes(page)
-    temporary.replace(html_path)
+    write_atomic(html_path, render(report))
 
 
 def render(report: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from instructloop.files import naming
 from instructloop.models.card import write_card
 from instructloop.models.text import Text
 
@@ -56,10 +57,11 @@ def save_lm(model: PreTrainedModel, text: Text, path: str | Path, *, about: str 
     if model.generation_config is not None:
         model.generation_config.eos_token_id = list(text.stop_ids)
         model.generation_config.pad_token_id = text.pad_id
-    with quiet():
-        model.save_pretrained(str(path))
-    text.tokenizer.save_pretrained(str(path))
-    write_card(Path(path), task="text-generation", about=about, tags=tags)
+    with naming(Path(path)):
+        with quiet():
+            model.save_pretrained(str(path))
+        text.tokenizer.save_pretrained(str(path))
+        write_card(Path(path), task="text-generation", about=about, tags=tags)
 
 
 @contextlib.contextmanager

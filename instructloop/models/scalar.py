@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
+from instructloop.files import naming
 from instructloop.models.card import write_card
 from instructloop.models.lm import accepted, context_length, embeddings, positions, quiet, stop_ids_of
 from instructloop.models.text import Text, length_sorted_batches
@@ -124,10 +125,11 @@ class ScalarModel(nn.Module):
             state[norm] = (state[norm].double() + bias * weight_D / weight_D.square().sum()).to(state[norm].dtype)
         else:
             state["score.bias"] = torch.tensor([bias], dtype=torch.float32)
-        with quiet(), _score_bias(self.model.config, 0.0 if norm is not None else bias):
-            self.model.save_pretrained(str(path), state_dict=state)
-        text.tokenizer.save_pretrained(str(path))
-        write_card(Path(path), task="text-classification", about=about, tags=["reward-model", *tags])
+        with naming(Path(path)):
+            with quiet(), _score_bias(self.model.config, 0.0 if norm is not None else bias):
+                self.model.save_pretrained(str(path), state_dict=state)
+            text.tokenizer.save_pretrained(str(path))
+            write_card(Path(path), task="text-classification", about=about, tags=["reward-model", *tags])
 
 
 def _give_pad_token(model: PreTrainedModel, text: Text) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -12,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 from instructloop.console import Console
+from instructloop.runs import Run
 from instructloop.stages.labels import Waiting
 from instructloop.stages.relay import Relay, Replay
 from instructloop.stages.round import Recipe, StepState, execute, plan, publish_policies, survey, wanted
@@ -30,10 +32,18 @@ def run(workspace: Workspace, load: LoadRecipe, console: Console, *, until: str 
     """
     recipe = load(workspace)
     names = wanted(recipe, until)
+    _sweep(workspace)
     with _starter(workspace, recipe, load, console) as start:
         _work_off(workspace, recipe, names, start, console)
     publish_policies(workspace, recipe, survey(workspace, recipe)[1])
     return plan(workspace, recipe)
+
+
+def _sweep(workspace: Workspace) -> None:
+    """Delete the checkpoints of runs that are done: a kill came between the end of the run and their deletion."""
+    for run in Run.all(workspace.runs):
+        if run.is_done and run.file("checkpoints").exists():
+            shutil.rmtree(run.file("checkpoints"), ignore_errors=True)
 
 
 Start = Callable[[str], "Future[None]"]

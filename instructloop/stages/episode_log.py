@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from instructloop.core.records import Prompt
-from instructloop.files import canonical_json, write_jsonl
+from instructloop.files import canonical_json, naming, write_jsonl
 from instructloop.runs import Run
 
 if TYPE_CHECKING:
@@ -73,5 +73,5 @@ class EpisodeLog:
             self.has_written = True
             lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []  # the last may be torn
             write_jsonl(path, [row for row in map(json.loads, lines) if row["iteration"] < iteration])
-        with path.open("a", encoding="utf-8") as file:
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.writelines(canonical_json(row) + "\n" for row in rows)

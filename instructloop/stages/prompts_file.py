@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from instructloop.core.records import Prompt, Split
+from instructloop.files import naming
 from instructloop.runs import Run
 
 
@@ -28,7 +29,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Write rows as canonical JSONL (sorted keys, UTF-8); return how many."""
     count = 0
-    with path.open("w", encoding="utf-8") as file:
+    with naming(path), path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
             count += 1

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from instructloop.console import Console
 from instructloop.core.rankings import mean_interval
 from instructloop.core.records import Prompt
+from instructloop.files import write_atomic
 from instructloop.runs import Run
 from instructloop.stages.policies import policy_files
 from instructloop.stages.prompts_file import draw, read_prompts, read_rows
@@ -74,7 +75,8 @@ def run(
     rows = _measure(config, candidates(config, parents), parents, console)
     chosen, rule = choose(config, rows)
     choice = {"rule": rule, "chosen": chosen["candidate"], "candidates": rows}
-    started.file("choice.json").write_text(json.dumps(choice, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    text = json.dumps(choice, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write_atomic(started.file("choice.json"), text)
     label = chosen["candidate"]["folder"] or chosen["candidate"]["role"]
     console.log(f"{name}: chose {label} of {len(rows)} by {rule}: score {chosen['score']['value']:.2f}")
     started.finish("choice.json", summary={"chosen": label, "candidates": len(rows), "score": chosen["score"]})

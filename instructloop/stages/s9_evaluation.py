@@ -12,6 +12,7 @@ from instructloop.console import Console
 from instructloop.evals import head_to_head
 from instructloop.evals.benchmark import Benchmark
 from instructloop.evals.report_schema import checked, estimate, judged
+from instructloop.files import write_atomic
 from instructloop.runs import Run
 from instructloop.stages import figures
 from instructloop.stages.policies import load_policy
@@ -177,10 +178,10 @@ def _write(run: Run, report: Mapping[str, Any], workspace: Workspace) -> None:
     from instructloop.evals.report import build
 
     text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-    run.file("report.json").write_text(text, encoding="utf-8")
+    write_atomic(run.file("report.json"), text)
     build(report, run.file("report.html"))
     for file in ("report.json", "report.html"):
-        (workspace.root / file).write_bytes(run.file(file).read_bytes())
+        write_atomic(workspace.root / file, run.file(file).read_bytes())
 
 
 def _summary(report: Mapping[str, Any]) -> dict[str, Any]:

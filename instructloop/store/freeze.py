@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from instructloop.core.records import Prompt
+from instructloop.files import naming
 from instructloop.store.rows import DemonstrationRow, RankingRow
 from instructloop.store.store import Store
 
@@ -124,7 +125,7 @@ def write_lines(path: Path, lines: Iterator[bytes], dropped: Counter[str]) -> Fr
     digest, num_rows = hashlib.sha256(), 0
     beside = path.with_name(f".{path.name}.part")
     try:
-        with beside.open("wb") as file:
+        with naming(path), beside.open("wb") as file:
             for line in lines:
                 file.write(line)
                 digest.update(line)

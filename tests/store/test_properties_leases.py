@@ -68,7 +68,7 @@ class Leases(RuleBasedStateMachine):
         return self.count(task, "leased", "submitted") < OVERLAPS[task]
 
     def next_task(self, labeler: str) -> int | None:
-        """Return their own unfinished task, else the first free one that is new to them or ran out, unless set aside."""
+        """Return their own unfinished task, else the first free one, new to them or run out, that is not set aside."""
         mine = [parts.get(labeler) for parts in self.tasks]
         held = [task for task, part in enumerate(mine) if part and part.state == "leased"]
         may_take = [part is None or part.state == "expired" for part in mine]

@@ -46,11 +46,15 @@ SETTINGS = Settings()
 PROMPTS = [[10], [11, 12, 13], [14, 15], [16, 17, 18, 19, 20], [21, 22]]
 MANY = [PROMPTS[row % 5] for row in range(16)]
 STOPS = tuple(range(100, 200))
-"""Stop ids beside EOS: a third of the vocabulary, so that some completions end at once and some never."""
+ENDS: dict[str, Any] = {"stops": STOPS, "eos_logit": 3.0}
+"""Likely ends, EOS and others: some completions end at once, some later and some never."""
 
 
-def actors(architecture: str = "llama", *, stops: Sequence[int] = (), **kind: Any) -> Actors:
-    """Return policy, an equal reference, value function and reward model; whatever dropout `kind` gives is off."""
+def actors(architecture: str = "llama", *, stops: Sequence[int] = (), eos_logit: float = 0.0, **kind: Any) -> Actors:
+    """Return policy, an equal reference, value function and reward model; whatever dropout `kind` gives is off.
+
+    `stops` end a completion beside EOS; `eos_logit` is added to what policy and reference give EOS.
+    """
     policy, text = tiny_lm(architecture, **kind)
     ref, _ = tiny_lm(architecture, **kind)
     text = Text(text.tokenizer, stops)
@@ -58,6 +62,9 @@ def actors(architecture: str = "llama", *, stops: Sequence[int] = (), **kind: An
     reward, _ = ScalarModel.from_lm(policy, text, seed=2)
     for model in (policy, ref, value, reward):
         disable_dropout(model)
+    for model in (policy, ref):
+        more_V = torch.zeros(policy.config.vocab_size).index_fill(0, torch.tensor(text.eos_id), eos_logit)
+        model.get_output_embeddings().register_forward_hook(lambda _, __, logits, more_V=more_V: logits + more_V)
     return Actors(policy, value, ref, reward, text)
 
 

@@ -12,7 +12,7 @@ from instructloop.train.loop import FitConfig, fit
 from instructloop.train.ppo import ppo_task
 from instructloop.train.rollouts import token_values
 from tests.tiny import tiny_lm
-from tests.train.small import SETTINGS, STOPS, actors, flat_gradient, gradient, stream_of, widened
+from tests.train.small import ENDS, SETTINGS, actors, flat_gradient, gradient, stream_of, widened
 
 
 class LikesEvenStart(nn.Module):
@@ -56,7 +56,7 @@ def test_before_any_update_the_ratio_is_one_and_nothing_is_clipped(
     temperature: float, architecture: str, pad_is_eos: bool
 ):
     settings = replace(SETTINGS, temperature=temperature)
-    found = actors(architecture, stops=STOPS, pad_is_eos=pad_is_eos, dropout=0.1)
+    found = actors(architecture, **ENDS, pad_is_eos=pad_is_eos, dropout=0.1)
     for model in (found.policy, found.value):
         model.train()  # dropout is gone from the configuration, so the mode makes no difference
     batch = next(iter(stream_of(found, settings)))
@@ -106,7 +106,7 @@ def test_the_gradient_of_ppo_ptx_is_that_of_ppo_plus_the_coefficient_times_that_
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_any_split_gives_the_same_gradient(rows: int):
-    found = actors(stops=STOPS)  # completions of different lengths: a mean of the pieces' means is another number
+    found = actors(**ENDS)  # completions of different lengths: a mean of the pieces' means is another number
     settings = replace(SETTINGS, ptx_coef=0.7, num_ptx_rows=3)
     batch = next(iter(stream_of(found, settings)))
     whole = gradient(found, settings, batch)
@@ -116,7 +116,7 @@ def test_any_split_gives_the_same_gradient(rows: int):
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_pads_beside_a_truncated_completion_contribute_nothing(architecture: str):
-    found = actors(architecture, stops=STOPS)
+    found = actors(architecture, **ENDS)
     settings = replace(SETTINGS, num_minibatches=1)
     batch = next(iter(stream_of(found, settings)))
     lengths = batch.rollout.mask_BC.sum(1).tolist()
@@ -137,7 +137,7 @@ def test_pads_beside_a_truncated_completion_contribute_nothing(architecture: str
 
 
 def test_advantages_are_whitened_over_the_whole_rollout():
-    found = actors(stops=STOPS)
+    found = actors(**ENDS)
     settings = replace(SETTINGS, num_iterations=1, episodes_per_iteration=16, num_minibatches=4, forward_tokens=20)
     parts = [b.rollout.advantage_BC[b.rollout.mask_BC] for b in stream_of(found, settings)]
     assert len(parts) == 4

@@ -16,19 +16,20 @@ from instructloop.train.ranked import score_rows
 from instructloop.train.rollouts import Actors, Episodes, collect, penalised, token_values
 from tests.models.draws import pvalue_of_draws
 from tests.tiny import tiny_lm, tiny_tokenizer
-from tests.train.small import MANY, PROMPTS, SETTINGS, STOPS, Settings, actors, widened
+from tests.train.small import ENDS, MANY, PROMPTS, SETTINGS, STOPS, Settings, actors, widened
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 
 
 def mixed(found: Actors, settings: Settings = SETTINGS, *, kl_coef: float = 0.1) -> Episodes:
-    """Return a rollout that has empty completions (a stop token at once), ones that end later and truncated ones."""
+    """Return a rollout with empty completions (an end at once), longer ones, truncated ones, and both kinds of end."""
     episodes = collect(found, MANY, range(len(MANY)), settings, kl_coef=kl_coef)
-    length_B = episodes.rollout.mask_BC.sum(1)
-    assert (length_B[episodes.finished_B] == 1).any()
-    assert (length_B[episodes.finished_B] > 1).any()
-    assert (length_B[~episodes.finished_B] == settings.max_new_tokens).all()
-    assert 0 < episodes.finished_B.sum() < len(MANY)
+    length_B, finished_B = episodes.rollout.mask_BC.sum(1), episodes.finished_B
+    assert (length_B[finished_B] == 1).any()
+    assert (length_B[finished_B] > 1).any()
+    assert (length_B[~finished_B] == settings.max_new_tokens).all()
+    assert 0 < finished_B.sum() < len(MANY)
+    assert {real_ids(episodes, row)[-1] == found.text.eos_id for row in finished_B.nonzero()[:, 0]} == {True, False}
     return episodes
 
 
@@ -57,7 +58,7 @@ def numbers(episodes: Episodes) -> dict[str, float]:
 
 @ARCHITECTURES
 def test_a_rollout_is_the_same_whether_or_not_pad_is_eos(architecture: str):
-    found = actors(architecture, stops=STOPS)
+    found = actors(architecture, **ENDS)
     apart = mixed(found)
     same = mixed(replace(found, text=Text(tiny_tokenizer(pad_is_eos=True), STOPS)))
     assert (apart.rollout.tokens_BT != same.rollout.tokens_BT).any()  # the pads do differ
@@ -73,7 +74,7 @@ def test_a_rollout_is_the_same_whether_or_not_pad_is_eos(architecture: str):
 
 @pytest.mark.parametrize("pad_is_eos", [False, True])
 def test_the_mask_ends_with_the_sampled_stop_token_and_with_nothing_else(pad_is_eos: bool):
-    found = actors(stops=STOPS, pad_is_eos=pad_is_eos)
+    found = actors(**ENDS, pad_is_eos=pad_is_eos)
     episodes = mixed(found)
     for row, prompt in enumerate(MANY):
         completion = real_ids(episodes, row)[len(prompt) :]
@@ -84,7 +85,7 @@ def test_the_mask_ends_with_the_sampled_stop_token_and_with_nothing_else(pad_is_
 
 @ARCHITECTURES
 def test_padding_changes_no_number_and_no_metric_of_a_rollout(architecture: str, monkeypatch: pytest.MonkeyPatch):
-    found = actors(architecture, stops=STOPS)
+    found = actors(architecture, **ENDS)
     plain = mixed(found)
     width = plain.rollout.mask_BC.shape[1]
 
@@ -106,7 +107,7 @@ def test_padding_changes_no_number_and_no_metric_of_a_rollout(architecture: str,
 @ARCHITECTURES
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.3])
 def test_the_kl_is_that_of_the_sampled_tokens_alone_at_the_sampling_temperature(architecture: str, temperature: float):
-    found = replace(actors(architecture, stops=STOPS), ref=tiny_lm(architecture, seed=9)[0])
+    found = replace(actors(architecture, **ENDS), ref=tiny_lm(architecture, seed=9)[0])
     settings = replace(SETTINGS, temperature=temperature, lam=1.0)
     episodes = mixed(found, settings, kl_coef=0.3)
     for row, prompt in enumerate(MANY):
@@ -122,7 +123,7 @@ def test_the_kl_is_that_of_the_sampled_tokens_alone_at_the_sampling_temperature(
 
 
 def test_every_stop_token_is_an_end_and_only_the_budget_is_penalised():
-    found = actors(stops=STOPS)
+    found = actors(**ENDS)
     settings = replace(SETTINGS, lam=1.0, missing_eos="replace", missing_eos_penalty=7.0)
     episodes = mixed(found, settings, kl_coef=0.0)
     is_end = [real_ids(episodes, row)[-1] in (0, *STOPS) for row in range(len(MANY))]
@@ -133,7 +134,7 @@ def test_every_stop_token_is_an_end_and_only_the_budget_is_penalised():
 
 
 def test_training_sees_exactly_the_sampled_ids():
-    found = actors(stops=STOPS)
+    found = actors(**ENDS)
     episodes = mixed(found)
     drawn = sample(
         found.policy, found.text, MANY, max_new_tokens=4, temperature=1.0, seeds=range(len(MANY))
@@ -164,7 +165,7 @@ def test_an_empty_completion_is_a_legal_episode(architecture: str, pad_is_eos: b
 @pytest.mark.parametrize("bos", [False, True])
 @pytest.mark.parametrize("pad_is_eos", [False, True])
 def test_rollout_training_and_text_give_one_score(bos: bool, pad_is_eos: bool, monkeypatch: pytest.MonkeyPatch):
-    found = actors(stops=STOPS, bos=bos, pad_is_eos=pad_is_eos)
+    found = actors(**ENDS, bos=bos, pad_is_eos=pad_is_eos)
     text, prompt = found.text, "What does the dog say?"
     written = ["The dog says woof.", "meow", "", "The cat"]
     completions = [text.completion_ids(one) for one in written]
@@ -199,7 +200,7 @@ def test_rollouts_are_draws_from_the_policy_at_its_temperature(temperature: floa
 
 
 def test_what_is_computed_in_batches_is_what_each_row_gives_alone():
-    found = actors(stops=STOPS)
+    found = actors(**ENDS)
     together = mixed(found)
     for b, prompt in enumerate(MANY):
         alone = collect(found, [prompt], [b], replace(SETTINGS, forward_tokens=1), kl_coef=0.1)

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from instructloop.console import Quiet
-from instructloop.models.scalar import Scorer
+from instructloop.models.scalar import ScalarModel, Scorer
 from instructloop.stages import s6_reward
+from instructloop.stages.reward_accuracy import demonstration_scores, measure
 from instructloop.stages.reward_rows import TokenLimits, fold_labelers, ranked_prompts
 from tests.stages.small import Crash, crash_after, imported, imported_lm, same_training, workspace
 from tests.tiny import tiny_lm
@@ -177,3 +178,33 @@ def test_a_fold_that_is_none_is_refused(tmp_path: Path, change: dict, complaint:
     space = workspace(tmp_path)
     with pytest.raises(ValueError, match=complaint):
         reward(space, CONFIG.model_copy(update=change), {})
+
+
+def test_only_training_demonstrations_that_fit_set_the_zero(tmp_path: Path):
+    model, text = ScalarModel.from_lm(*tiny_lm(), seed=1)
+    rows = [
+        {"prompt": "Speak.", "completion": completion, "split": split}
+        for completion, split in (("woof", "train"), ("says", "valid"), ("a bird", "test"), ("woof " * 50, "train"))
+    ]
+    run = imported(workspace(tmp_path), "demonstrations", {"demonstrations.jsonl": rows})
+    scores, num_dropped = demonstration_scores(model, text, run, TokenLimits(30, 20))
+    assert scores == pytest.approx(Scorer(model, text).scores([("Speak.", "woof")]))
+    assert num_dropped == 1
+
+
+def test_where_all_score_alike_nothing_is_foretold():
+    model, text = ScalarModel.from_lm(*tiny_lm(), seed=1)
+    limits = TokenLimits(30, 20)
+    learned, _ = ranked_prompts([row(1, labeler="a", split="train")], text, limits)
+    alike = row(2, labeler="a", split="valid")
+    for completion in alike["completions"]:
+        completion["text"] = "woof"
+    figures = measure(model, text, learned, [alike], seen={"a"}, limits=limits)
+    assert figures["accuracy_heldout"]["value"] == 0.5  # three comparisons, each a coin
+    assert figures["baselines"]["longer"]["value"] == 0.5
+
+
+def test_training_rows_end_with_eos_as_rollouts_do():
+    _, text = tiny_lm()
+    prompts, _ = ranked_prompts([row(1, labeler="a", split="train")], text, TokenLimits(30, 20))
+    assert [ids[-1] for ids in prompts[0].rows] == [text.eos_id] * 3

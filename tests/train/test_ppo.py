@@ -104,6 +104,22 @@ def test_the_gradient_of_ppo_ptx_is_that_of_ppo_plus_the_coefficient_times_that_
     assert total == pytest.approx(ppo + 0.7 * ptx, abs=1e-5)
 
 
+def test_at_first_the_gradient_is_the_policy_gradient_and_that_of_half_the_squared_error():
+    # Where the ratio is 1 and nothing clipped, d max(-A r, ...) = -A d log pi; both terms are means over tokens.
+    found = actors(**ENDS)
+    batch = next(iter(stream_of(found, SETTINGS)))
+    rollout = batch.rollout
+    seen = (rollout.tokens_BT, rollout.attention_BT, rollout.mask_BC.shape[1])
+    error_BC = token_values(found.value, *seen) - rollout.return_BC
+    logprobs_BC = completion_logprobs(found.policy, *seen, temperature=1.0)
+    each_BC = 0.5 * error_BC.square() - rollout.advantage_BC * logprobs_BC
+    found.learners.zero_grad()
+    each_BC[rollout.mask_BC].mean().backward()
+    expected = flat_gradient(found.learners)
+    assert expected.norm() > 0.1
+    assert gradient(found, SETTINGS, batch) == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize("rows", [1, 3])
 def test_any_split_gives_the_same_gradient(rows: int):
     found = actors(**ENDS)  # completions of different lengths: a mean of the pieces' means is another number

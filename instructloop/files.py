@@ -166,9 +166,10 @@ def lock(folder: Path) -> None:
                 os.close(descriptor)
                 raise ValueError(f"{folder.name} is already running by pid {holder}") from None
             time.sleep(0.05)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     _locks[folder.resolve()] = descriptor
+    with naming(folder / "lock"):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
 def unlock(folder: Path) -> None:

@@ -225,9 +225,13 @@ def _prefixes(world: World, seed: int) -> tuple[str, ...]:
 
 
 def _reinforced(world: World, seed: int) -> tuple[Step, ...]:
-    """Return the choices that need the reward model (C.1, 7), PPO, PPO-ptx, and both of them on a long leash."""
+    """Return the choices that need the reward model (C.1, 7), PPO, PPO-ptx, and both of them on a long leash.
+
+    A reward model that never saw a fifth of the labelers watches each PPO and warns; it changes nothing.
+    """
     chooses = {"prompts": "prompts", "reward": "reward"}
-    learns = {"prompts": "prompts", "init": "ppo_init", "reward": "reward"}
+    learns = {"prompts": "prompts", "init": "ppo_init", "reward": "reward", "guard": "reward_fold_1"}
+    learns_with_text = {**learns, "pretraining": "pretraining"}
     ptx = {"ptx_coef": 0.3, "ptx_examples_per_episode": 0.5, "ptx_window_tokens": numbers.WINDOW}
     return (
         Step(
@@ -244,15 +248,15 @@ def _reinforced(world: World, seed: int) -> tuple[Step, ...]:
             numbers.choice(seed, prefixes=_prefixes(world, seed), min_finished_fraction=0.0),
             {**chooses, "candidate.base": "base"},
         ),
-        Step("ppo", s7_ppo.run, "s7_ppo", numbers.ppo(seed), learns),
-        Step("ppo_ptx", s7_ppo.run, "s7_ppo", numbers.ppo(seed, **ptx), {**learns, "pretraining": "pretraining"}),
-        Step("ppo_loose", s7_ppo.run, "s7_ppo", numbers.ppo(seed, **LOOSE), learns),
+        Step("ppo", s7_ppo.run, "s7_ppo", numbers.ppo(seed, **numbers.GUARD), learns),
+        Step("ppo_ptx", s7_ppo.run, "s7_ppo", numbers.ppo(seed, **numbers.GUARD, **ptx), learns_with_text),
+        Step("ppo_loose", s7_ppo.run, "s7_ppo", numbers.ppo(seed, **numbers.GUARD, **LOOSE), learns),
         Step(
             "ppo_ptx_loose",
             s7_ppo.run,
             "s7_ppo",
-            numbers.ppo(seed, **LOOSE, **ptx),
-            {**learns, "pretraining": "pretraining"},
+            numbers.ppo(seed, **numbers.GUARD, **LOOSE, **ptx),
+            learns_with_text,
         ),
         Step(
             "policy",

@@ -19,6 +19,9 @@ MAX_NEW_TOKENS = 40
 ADAM: dict[str, Any] = {"adam_betas": (0.9, 0.95), "adam_eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0}
 """Adam's betas are the paper's (C); the clip is ours."""
 
+GUARD: dict[str, Any] = {"guard_every": 10, "guard_prompts": 60, "guard_patience": 2, "guard_action": "warn"}
+"""Of a PPO that has a fold's reward model to watch it: a check costs a third of a second at most."""
+
 
 def base_model(seed: int) -> base.BaseConfig:
     return base.BaseConfig(
@@ -134,6 +137,10 @@ def ppo(seed: int, **changes: Any) -> s7_ppo.Config:
         "ptx_examples_per_episode": None,
         "ptx_window_tokens": None,
         "snapshot_every": 10,
+        "guard_every": None,
+        "guard_prompts": None,
+        "guard_patience": None,
+        "guard_action": None,
         "seed": seed,
     }
     return s7_ppo.Config(**ADAM | values | changes)

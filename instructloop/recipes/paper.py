@@ -145,6 +145,10 @@ def ppo(size: Size, *, seed: int, ptx: bool) -> s7_ppo.Config:
         missing_eos="replace",  # ours: Ziegler et al. 2019
         missing_eos_penalty=1.0,  # ours: Ziegler et al. 2019
         snapshot_every=50,  # ours
+        guard_every=None,  # ours: the paper watches no reward model but the one it trains against
+        guard_prompts=None,
+        guard_patience=None,
+        guard_action=None,
         seed=seed,
         **(mix if ptx else without),
     )

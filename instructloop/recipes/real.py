@@ -203,6 +203,10 @@ def _trained(seed: int) -> tuple[Step, ...]:
         ptx_examples_per_episode=0.5,
         ptx_window_tokens=96,
         snapshot_every=None,
+        guard_every=None,  # one reward model is made here: nothing to watch with
+        guard_prompts=None,
+        guard_patience=None,
+        guard_action=None,
         seed=seed,
         micro_batch_rows=8,
     )

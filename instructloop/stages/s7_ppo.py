@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +11,7 @@ from instructloop.console import Console
 from instructloop.core.records import Prompt
 from instructloop.core.schedules import constant_after_warmup
 from instructloop.runs import Run
+from instructloop.stages import over_optimisation
 from instructloop.stages.episode_log import EpisodeLog
 from instructloop.stages.prompts_file import read_prompts, read_rows
 from instructloop.workspace import Workspace
@@ -18,6 +19,7 @@ from instructloop.workspace import Workspace
 if TYPE_CHECKING:
     from instructloop.models.text import Text
     from instructloop.train.ema import Ema
+    from instructloop.train.guard import Guard
     from instructloop.train.ppo import Iterations
     from instructloop.train.rollouts import Actors
     from instructloop.train.streams import Windows
@@ -58,6 +60,10 @@ class Config(BaseModel):
     ptx_examples_per_episode: float | None = Field(gt=0)  # windows of pretraining text (paper: 8)
     ptx_window_tokens: int | None = Field(gt=1)
     snapshot_every: int | None = Field(gt=0)  # iterations; the policies that made these rollouts stay in snapshots/NNN/
+    guard_every: int | None = Field(gt=0)  # iterations between checks for over-optimisation; None: no guard
+    guard_prompts: int | None = Field(gt=1)  # validation prompts that a check scores
+    guard_patience: int | None = Field(gt=0)  # checks without a new best before it acts
+    guard_action: Literal["warn", "stop", "best"] | None  # best: stop, and save the policy of the best check
     seed: int
     micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the minibatch as it is
     forward_tokens: int = Field(default=4096, gt=0)  # padded tokens of a batch without gradient
@@ -74,13 +80,13 @@ def run(
 ) -> Run:
     """Train the `init` model on training prompts of `prompts` against `reward`; `init` is the KL reference too.
 
-    Writes `model/` (the moving average), `model_live/`, `samples.jsonl`, and `snapshots/NNN/` where wanted.
+    Writes `model/` (the moving average), `model_live/`, `samples.jsonl`, and `snapshots/NNN/` where wanted. `guard` is
+    a reward model that learned from other rankings (another fold): `train/guard.py` says what it watches for.
     """
     _check(config, parents)
     started = Run.start(
         workspace.runs, "s7_ppo", name=name, round=round, config=config.model_dump(mode="json"), parents=parents
     )
-    from instructloop.models.lm import save_lm
     from instructloop.train.checkpoint import Checkpoints
     from instructloop.train.ema import Ema
     from instructloop.train.ppo import Iterations
@@ -88,22 +94,33 @@ def run(
     actors = _actors(parents)
     prompts = _prompts(config, parents["prompts"])
     ids = [actors.text.prompt_ids(prompt.text, max_tokens=config.max_prompt_tokens) for prompt in prompts]
-    num_cut = sum(len(actors.text.prompt_ids(prompt.text)) > config.max_prompt_tokens for prompt in prompts)
-    console.log(f"{name}: {config.num_iterations} iterations over {len(prompts)} prompts, {num_cut} truncated")
+    cut = {i for i, one in enumerate(prompts) if len(actors.text.prompt_ids(one.text)) > config.max_prompt_tokens}
+    console.log(f"{name}: {config.num_iterations} iterations over {len(prompts)} prompts, {len(cut)} truncated")
     about = f"{name} of round {round} (run {started.id}): {parents['init'].id} trained against {parents['reward'].id}."
     log = EpisodeLog(config, started, actors, prompts, about)
-    stream = Iterations(
-        actors, ids, _windows(config, actors.text, parents), _kl_control(config), config, on_rollout=log.heard
-    )
+    text, control = _windows(config, actors.text, parents), _kl_control(config)
+    stream = Iterations(actors, ids, text, control, config, on_rollout=log.heard, cut_prompts=cut)
     ema = Ema(actors.policy, config.ema_decay)
-    _fit(config, actors, stream, ema, started, console)
-    with ema.applied():
-        save_lm(actors.policy, actors.text, started.file("model"), about=about)
-    save_lm(actors.policy, actors.text, started.file("model_live"), about=f"{about} The weights before averaging.")
-    outputs = ["model", "model_live", *log.outputs]
-    started.finish(*outputs, summary={"prompts": len(prompts), "truncated_prompts": num_cut, **_ends(started)})
+    guard = over_optimisation.make_guard(config, actors, ema, parents, _alarm(config, stream, name, console))
+    _fit(config, actors, stream, ema, started, console, guard)
+    _save(actors, ema, guard, started, about)
+    facts = {"prompts": len(prompts), "truncated_prompts": len(cut)}
+    summary = {**facts, **_ends(started), **over_optimisation.summary(guard)}
+    started.finish("model", "model_live", *log.outputs, summary=summary)
     Checkpoints(started.file("checkpoints"), started.id).clear()
     return started
+
+
+def _save(actors: Actors, ema: Ema, guard: Guard | None, started: Run, about: str) -> None:
+    """Write `model_live/`, and as `model/` the average: that of the guard's best check where it stopped the run."""
+    from instructloop.models.lm import save_lm
+
+    save_lm(actors.policy, actors.text, started.file("model_live"), about=f"{about} The weights before averaging.")
+    if guard is not None and guard.chosen is not None:
+        ema.load_state_dict(guard.best_weights)
+        about += f" The average of iteration {guard.chosen}, which the guard found best."
+    with ema.applied():
+        save_lm(actors.policy, actors.text, started.file("model"), about=about)
 
 
 def _check(config: Config, parents: Mapping[str, Run]) -> None:
@@ -124,6 +141,7 @@ def _check(config: Config, parents: Mapping[str, Run]) -> None:
         )
     if config.ptx_coef and not config.num_ptx_rows:
         raise ValueError(f"ptx_examples_per_episode {config.ptx_examples_per_episode} leaves minibatches without text")
+    over_optimisation.check(config, parents)
 
 
 def _actors(parents: Mapping[str, Run]) -> Actors:
@@ -176,7 +194,26 @@ def _kl_control(config: Config) -> Any:
     return AdaptiveKL(config.kl_coef, config.kl_target, config.kl_horizon)
 
 
-def _fit(config: Config, actors: Actors, stream: Iterations, ema: Ema, started: Run, console: Console) -> None:
+def _alarm(config: Config, stream: Iterations, name: str, console: Console) -> Callable[[str], None]:
+    """Return what is done with the guard's sentence: it is said, and training ends if that is the action."""
+
+    def on_warning(sentence: str) -> None:
+        console.log(f"{name}: {sentence}")
+        if config.guard_action != "warn":
+            stream.stop()
+
+    return on_warning
+
+
+def _fit(
+    config: Config,
+    actors: Actors,
+    stream: Iterations,
+    ema: Ema,
+    started: Run,
+    console: Console,
+    guard: Guard | None,
+) -> None:
     from instructloop.train.frozen import Frozen
     from instructloop.train.language import adam
     from instructloop.train.loop import FitConfig, fit
@@ -187,8 +224,14 @@ def _fit(config: Config, actors: Actors, stream: Iterations, ema: Ema, started: 
         {"params": list(actors.policy.parameters()), "lr": config.lr, "name": "policy"},
         {"params": list(actors.value.parameters()), "lr": config.value_lr, "name": "value"},
     ]
+    watched = {} if guard is None else {"guard": guard, "guard_reward": Frozen(guard.heldout)}
     rates = {"betas": config.adam_betas, "eps": config.adam_eps, "weight_decay": config.weight_decay}
     steps = stream.steps_per_iteration
+
+    def after_step(num_steps: int) -> dict[str, float]:
+        ema.update()
+        return {} if guard is None or num_steps % steps else guard.after_iteration(num_steps // steps)
+
     with console.track(len(stream), started.name, unit="steps") as track:
         fit(
             task,
@@ -202,8 +245,8 @@ def _fit(config: Config, actors: Actors, stream: Iterations, ema: Ema, started: 
                 shown=("objective/scores", "objective/kl"),
             ),
             started,
-            state={"ema": ema, "ref": Frozen(actors.ref), "reward": Frozen(actors.reward)},
-            after_step=lambda _: ema.update(),
+            state={"ema": ema, "ref": Frozen(actors.ref), "reward": Frozen(actors.reward), **watched},
+            after_step=after_step,
             track=track,
         )
 

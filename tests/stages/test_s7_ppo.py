@@ -46,6 +46,10 @@ CONFIG = s7_ppo.Config(
     ptx_examples_per_episode=None,
     ptx_window_tokens=None,
     snapshot_every=None,
+    guard_every=None,
+    guard_prompts=None,
+    guard_patience=None,
+    guard_action=None,
     seed=1,
 )
 PTX = CONFIG.model_copy(

@@ -1,0 +1,17 @@
+"""How the microworld's steps hang together."""
+
+from pathlib import Path
+
+from instructloop.recipes import microworld
+from instructloop.stages import s7_ppo
+from tests.stages.small import workspace
+
+
+def test_every_ppo_that_comes_after_the_folds_is_watched_by_one_of_them_and_the_watch_only_warns(tmp_path: Path):
+    steps = [step for step in microworld.recipe(workspace(tmp_path)).steps if step.stage == "s7_ppo"]
+    guards = {step.name: step.parents.get("guard") for step in steps}
+    watched = dict.fromkeys(("ppo", "ppo_ptx", "ppo_loose", "ppo_ptx_loose"), "reward_fold_1")
+    assert guards == {"ppo_first": None, "ppo_second": None, **watched}
+    for step in steps:
+        assert isinstance(step.config, s7_ppo.Config)
+        assert step.config.guard_action == ("warn" if guards[step.name] else None)

@@ -115,6 +115,34 @@ class Drift(Strict):
     gold_high: float | None = None
 
 
+class GuardCheck(Strict):
+    """What a guard saw of a policy on validation prompts: what it writes, and what two reward models say of it."""
+
+    iteration: int
+    kl: float
+    score: float  # of the reward model that PPO does not learn from
+    train_score: float  # of the one it learns from
+    length: float
+    repetition: float
+    eos_fraction: float
+
+
+class Guard(Strict):
+    """The checks of one PPO run for over-optimisation, and what was said when there was reason to."""
+
+    checks: list[GuardCheck] = Field(min_length=1)
+    best_iteration: int
+    best_score: float
+    warnings: list[str] = []
+
+    @model_validator(mode="after")
+    def best_is_a_check(self) -> Guard:
+        """Refuse a best that no check found."""
+        if self.best_iteration not in {check.iteration for check in self.checks}:
+            raise ValueError(f"best_iteration {self.best_iteration} is none of the checks")
+        return self
+
+
 class SampleCompletion(Strict):
     policy: str
     text: str
@@ -226,6 +254,7 @@ class Report(Strict):
     held_out_loss: dict[str, ByPolicy] | None = None  # text -> policy: nats per token
     kl: dict[str, KL] | None = None  # policy
     overoptimisation: dict[str, list[Drift]] | None = None  # policy (or its variant) -> checkpoints
+    guards: dict[str, Guard] | None = None  # policy: checks against a reward model that PPO does not learn from
     curves: Curves = {}  # metric -> run name -> (step, value)
 
     samples: list[Sample] = []

@@ -5,10 +5,16 @@ from __future__ import annotations
 from instructloop.evals import plots
 from instructloop.evals.claims import LABELS, labels, peak
 from instructloop.evals.report_figures import Figure, Key, Section, alone, colours, multiples
-from instructloop.evals.report_schema import Drift, Point, Report
+from instructloop.evals.report_schema import Drift, Guard, Point, Report
 from instructloop.evals.report_tables import POINTS, RATING, SHARE, Cell, Line, Table, TableRow, by_policy
 
 MOST_POINTS = 240  # of a curve on the page: about one a pixel
+
+
+GUARDED = (
+    "During training a reward model that PPO does not learn from scored what the policy wrote for validation prompts: "
+    "where its score falls while the one trained against rises, the policy exploits a mistake of the latter."
+)
 
 
 def label_of(report: Report, name: str) -> str:
@@ -49,6 +55,10 @@ def drift(report: Report) -> Section | None:
     if report.overoptimisation:
         figures.append(_overoptimisation(report))
         tables += [_checkpoints(report, name, points) for name, points in report.overoptimisation.items()]
+    guards = report.guards or {}
+    if guards:
+        figures.append(_guarded(report))
+        tables += [_checks(report, name, guard) for name, guard in guards.items()]
     if not figures:
         return None
     lead = (
@@ -57,6 +67,8 @@ def drift(report: Report) -> Section | None:
         if report.overoptimisation
         else "How far each policy moved from the model it started from, in nats per completion."
     )
+    warnings = [f"{label_of(report, name)}: {said}" for name, guard in guards.items() for said in guard.warnings]
+    lead = " ".join([lead, *([GUARDED] if guards else []), *warnings])
     return Section("drift", "KL and over-optimisation", lead, figures, tables, is_folded=True)
 
 
@@ -91,6 +103,47 @@ def _overoptimisation(report: Report) -> Figure:
         "overoptimisation", title, " ".join(said), panels, xlabel="KL to the reference, nats per completion"
     )
     return Figure(title, svg, legend=_keys(report, list(runs)))
+
+
+def _guarded(report: Report) -> Figure:
+    """The score of the held-out reward model and of the one trained against, over KL, at every check of a guard."""
+    hues = colours(report.guards or {})
+    heldout, trained, said = list[plots.Line](), list[plots.Line](), list[str]()
+    for name, guard in (report.guards or {}).items():
+        label, checks = label_of(report, name), sorted(guard.checks, key=lambda check: check.kl)
+        best = next(check for check in checks if check.iteration == guard.best_iteration)
+        scores = [(check.kl, check.score) for check in checks]
+        peak_at = (best.kl, best.score)
+        heldout.append(plots.Line(label, scores, hues[name], has_marks=True, peak=peak_at))
+        trained_on = [(check.kl, check.train_score) for check in checks]
+        trained.append(plots.Line(label, trained_on, hues[name], has_marks=True))
+        said.append(f"{label}: the held-out score is highest, {best.score:.2f}, at {best.kl:.1f} nats.")
+    panels = [
+        plots.Panel("held-out reward model, best ringed", heldout),
+        plots.Panel("reward model trained against", trained),
+    ]
+    title = "Held-out and trained score over KL"
+    svg = plots.lines("guards", title, " ".join(said), panels, xlabel="KL to the reference, nats per completion")
+    return Figure(title, svg, legend=_keys(report, list(report.guards or {})))
+
+
+def _checks(report: Report, name: str, guard: Guard) -> Table:
+    rows = [
+        TableRow(
+            f"{check.iteration}" + (" (best)" if check.iteration == guard.best_iteration else ""),
+            [
+                Cell(POINTS.write(check.kl)),
+                Cell(RATING.write(check.score)),
+                Cell(RATING.write(check.train_score)),
+                Cell(POINTS.write(check.length)),
+                Cell(SHARE.write(check.repetition)),
+                Cell(SHARE.write(check.eos_fraction)),
+            ],
+        )
+        for check in guard.checks
+    ]
+    titles = ["Iteration", "KL, nats", "Held-out", "Trained", "Tokens", "Repeated 3-grams, %", "End by themselves, %"]
+    return Table(f"{label_of(report, name)}: checks of the guard", titles, rows)
 
 
 def _band(points: list[Drift]) -> list[tuple[float, float, float]]:

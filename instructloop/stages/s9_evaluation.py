@@ -14,7 +14,7 @@ from instructloop.evals.benchmark import Benchmark
 from instructloop.evals.report_schema import checked, estimate, judged
 from instructloop.files import write_atomic
 from instructloop.runs import Run
-from instructloop.stages import figures
+from instructloop.stages import figures, over_optimisation
 from instructloop.stages.policies import load_policy
 from instructloop.stages.prompts_file import read_rows
 from instructloop.workspace import Workspace
@@ -66,6 +66,7 @@ def run(
         "paper": dict(paper or {}),
         **figures.of_runs(parents, started),
         **figures.completions(parents),
+        "guards": over_optimisation.guards(parents),
         "samples": figures.samples(parents, gold, number=config.num_samples, seed=config.seed),
         **_head_to_head(config, parents, gold),
         **_benchmarks(config, parents, benchmarks(), console),

@@ -1,5 +1,6 @@
 """The torture (python -m tests.torture) would notice: its comparison finds what differs, its plan strikes real work."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from instructloop.workspace import Workspace
 from tests.torture.__main__ import FEWEST_KILLS, FROM_CHECKPOINT, KINDS, missed
 from tests.torture.artefacts import artefacts, differences, leftovers
 from tests.torture.disk import FULL, contents, refusal
-from tests.torture.moments import PLAN, Kill, kind_of
+from tests.torture.moments import PLAN, Kill, _struck, kind_of
 
 
 def loop(root: Path, *, loss: float = 0.5, seconds: float = 1.0, weights: str = "w", summary: int = 1) -> Path:
@@ -93,6 +94,14 @@ def test_every_moment_of_the_plan_is_a_step_of_the_loop_in_its_order(tmp_path: P
     assert len(PLAN) >= FEWEST_KILLS + 5  # some strike after the end
     firsts = [steps.index(step) for step in dict.fromkeys(planned)]
     assert firsts == sorted(firsts)
+
+
+@pytest.mark.parametrize(("since", "where"), [(-60.0, "while freezing"), (60.0, "while people worked")])
+def test_a_kill_is_told_by_what_its_own_go_has_written(tmp_path: Path, since: float, where: str):
+    root = loop(tmp_path)
+    (root / "cache" / "r01-rankings-0123abcd.jsonl").write_text("{}")
+    struck = _struck(root, 2.0, ["sft", "rankings", "ppo"], "rankings", time.time() + since)
+    assert struck == Kill(2.0, "rankings", "labels", where, False, ("ppo",))  # sft was done
 
 
 def kill(kind: str, *, has_checkpoint: bool = True, where: str = "report.json was there") -> Kill:

@@ -94,9 +94,9 @@ def strike(
         time.sleep(POLL_SECONDS)
     if go.is_over:
         return None
-    seconds, at_work = go.seconds, go.at_work
+    seconds, at_work, since = go.seconds, go.at_work, time.time() - go.seconds
     go.kill()
-    return _struck(workspace, seconds, at_work, step)
+    return _struck(workspace, seconds, at_work, step, since)
 
 
 def _await(go: Go, workspace: Path, step: str, part: Part) -> bool:
@@ -139,27 +139,32 @@ def _seen(workspace: Path, patterns: Sequence[str]) -> set[tuple[Path, int]]:
     return found
 
 
-def _struck(workspace: Path, seconds: float, at_work: Sequence[str], wanted: str) -> Kill:
-    """Read off the disk what the kill has left: of the wanted step if it was struck, else of the first at work."""
+def _struck(workspace: Path, seconds: float, at_work: Sequence[str], wanted: str, since: float) -> Kill:
+    """Read off the disk what the kill has left: of the wanted step if it was struck, else of the first at work.
+
+    `since` is when the command was started: what is older was left by an earlier go.
+    """
     runs = {run.name: run for run in Run.all(workspace / "runs")}
     struck = [name for name in at_work if name not in runs or not runs[name].is_done]
     step = wanted if wanted in struck else next(iter(struck), "")
     path = runs[step].path if step in runs else None
     checkpoints = sorted(int(file.stem) for file in path.glob("checkpoints/*.json")) if path else []
-    where = _where(workspace, step, path, checkpoints)
+    where = _where(workspace, step, path, checkpoints, since)
     others = tuple(name for name in struck if name != step)
     return Kill(seconds, step or "between steps", kind_of(step), where, bool(checkpoints), others)
 
 
-def _where(workspace: Path, step: str, path: Path | None, checkpoints: Sequence[int]) -> str:
+def _where(workspace: Path, step: str, path: Path | None, checkpoints: Sequence[int], since: float) -> str:
+    """Return in words how far a step had come in the go that was killed."""
     if not step:
         return "no step was at work"
     if path is None and kind_of(step) == "labels":
-        frozen = [*workspace.glob(f"cache/.r*-{step}-????????.jsonl.part"), *workspace.glob(f"cache/r*-{step}-*.jsonl")]
-        return "while freezing" if frozen else "while people worked"
+        is_freezing = any(mtime >= since * 1e9 for _, mtime in _seen(workspace, _signs(step, "freezing")))
+        return "while freezing" if is_freezing else "while people worked"
     if path is None:
         return "before its run began"
     if checkpoints:
         return f"checkpoint of step {checkpoints[-1]}"
-    written = [name for name in ("report.html", "report.json", "model", "metrics.jsonl") if (path / name).exists()]
-    return f"{written[0]} was there" if written else "its run had begun"
+    written = (path / name for name in ("report.html", "report.json", "model", "metrics.jsonl"))
+    new = [file.name for file in written if file.exists() and file.stat().st_mtime >= since]
+    return f"{new[0]} was there" if new else "its run had begun"

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from instructloop.console import Quiet
+from instructloop.evals.report_schema import checked
 from instructloop.models.scalar import ScalarModel
 from instructloop.runs import Run
 from instructloop.stages import over_optimisation, s7_ppo
@@ -91,6 +92,7 @@ def test_a_guard_that_only_warns_changes_no_bit_of_training_and_says_what_it_saw
     assert "guard" not in plain.summary
     found = over_optimisation.guards({"policy.ppo": guarded, "drift.loose": guarded, "policy.plain": plain, "x": plain})
     assert list(found) == ["ppo", "loose"]
+    checked({"title": "A round", "seed": 1, "simulated": True, "wall_seconds": 1.0, "guards": found})
     assert found["ppo"]["warnings"] == [sentence]
     for shown, (iteration, row) in zip(found["ppo"]["checks"], checks.items(), strict=True):
         logged = {name.removeprefix("guard/"): value for name, value in row.items() if name.startswith("guard/")}

@@ -19,7 +19,6 @@ from instructloop.core.masked import Sum
 from instructloop.files import sync_tree
 from instructloop.runs import Run
 from instructloop.train.checkpoint import Checkpoints, Stateful
-from instructloop.train.finite import NotFinite as NotFinite
 from instructloop.train.finite import require_finite_step, require_finite_weights
 from instructloop.train.streams import Stream, derived_seed
 

@@ -95,9 +95,12 @@ def in_plain_words(context: ExceptionContext) -> Exception | None:
     if not isinstance(error, sqlite3.Error) or engine is None:
         return None
     file = str(engine.url.database)
-    message = str(error)
-    if "disk is full" in message:
+    message, name = str(error), getattr(error, "sqlite_errorname", "")
+    # Beside the database a WAL needs a shared index: where even that finds no room SQLite speaks of an I/O error.
+    if "disk is full" in message or name == "SQLITE_IOERR_SHMSIZE":
         return OSError(errno.ENOSPC, "disk is full; nothing of this change was kept", file)
+    if "disk I/O error" in message:
+        return OSError(errno.EIO, f"store cannot be read or written ({name})", file)
     if "readonly database" in message or "unable to open" in message:
         return PermissionError(errno.EACCES, f"store cannot be written ({message})", file)
     if "not a database" in message:

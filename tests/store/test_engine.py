@@ -3,6 +3,7 @@
 import errno
 import os
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 from alembic import command
@@ -124,6 +125,22 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path):
 def test_a_place_that_cannot_hold_a_store_is_refused(url, problem):
     with pytest.raises(ValueError, match=problem):
         Store.open(url)
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "text"),
+    [
+        ("SQLITE_IOERR_SHMSIZE", errno.ENOSPC, "disk is full"),  # no room for the index of the WAL: so on a full tmpfs
+        ("SQLITE_IOERR_READ", errno.EIO, "cannot be read or written (SQLITE_IOERR_READ)"),
+    ],
+)
+def test_an_error_of_the_disk_names_the_file(tmp_path, name: str, number: int, text: str):
+    failed = sqlite3.OperationalError("disk I/O error")
+    failed.sqlite_errorname = name
+    url = engine.database_url(tmp_path / "s.sqlite")
+    error = engine.in_plain_words(SimpleNamespace(original_exception=failed, engine=create_engine(url)))
+    assert (error.errno, error.filename) == (number, str(tmp_path / "s.sqlite"))
+    assert text in error.strerror
 
 
 def test_a_full_disk_is_an_error_that_names_the_file_and_keeps_all_before_it(tmp_path):

@@ -1,5 +1,5 @@
 # What one does with a checkout. Everything runs in .venv, made once by `setup` from pinned versions.
-.PHONY: setup demo real test check
+.PHONY: setup demo real test check mutants torture
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -26,3 +26,9 @@ check: setup  ## what CI runs: format, lint, types, layers, documents, tests
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q -n 2
+
+mutants: setup  ## plant bugs one at a time in a copy; the tests must catch each (minutes)
+	$(BIN)/python -m tests.mutants
+
+torture: setup  ## kill the loop again and again, fill its disk, take its right to write; in the end nothing is different
+	$(BIN)/python -m tests.torture

@@ -173,7 +173,7 @@ def _trained(seed: int) -> tuple[Step, ...]:
         num_folds=None,
         fold=None,
         seed=seed,
-        micro_batch_rows=16,
+        micro_batch_rows=8,
     )
     ppo = s7_ppo.Config(
         **ADAM,
@@ -208,7 +208,7 @@ def _trained(seed: int) -> tuple[Step, ...]:
         guard_patience=None,
         guard_action=None,
         seed=seed,
-        micro_batch_rows=8,
+        micro_batch_rows=4,
     )
     init = {"prompts": "prompts", "init": "sft", "reward": "reward", "pretraining": "pretraining"}
     return (

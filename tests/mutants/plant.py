@@ -19,7 +19,8 @@ from typing import Literal
 from tests.mutants.bug import ROOT, Bug
 
 COPIED = ("instructloop", "tests", "pyproject.toml")
-TIMEOUT_SECONDS = 240.0
+BUG_SECONDS, ALL_SECONDS = 240.0, 900.0
+"""How long the tests of one bug, and all tests concerned, may take before they are killed."""
 PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=no", "--hypothesis-seed=0")
 FAILED = re.compile(r"^FAILED (.*?)(?: - .*)?$", re.MULTILINE)
 
@@ -53,7 +54,7 @@ def try_bug(bug: Bug) -> Verdict:
     with copied_tree() as tree:
         file = tree / bug.file
         file.write_text(bug.planted(file.read_text()))
-        found = judge(*run_python(tree, *PYTEST, f"--basetemp={tree / 'tmp'}", *bug.tests))
+        found = judge(*run_tests(tree, bug.tests, BUG_SECONDS))
     return Verdict(found.outcome, found.detail, time.monotonic() - started)
 
 
@@ -61,11 +62,11 @@ def check_copy(tests: Sequence[str]) -> str:
     """Return what is wrong with a copy without any bug: imported from elsewhere, or a test fails; "" if nothing."""
     with copied_tree() as tree:
         where = "import instructloop, tests.shapes; print(instructloop.__file__, tests.shapes.__file__)"
-        code, output = run_python(tree, "-c", where)
+        code, output = run_python(tree, ("-c", where), BUG_SECONDS)
         files = output.split()
         if code != 0 or len(files) != 2 or not all(Path(file).is_relative_to(tree) for file in files):
             return f"a copy at {tree} would test the code of {output.strip()}"
-        code, output = run_python(tree, *PYTEST, f"--basetemp={tree / 'tmp'}", *tests)
+        code, output = run_tests(tree, tests, ALL_SECONDS)
     return "" if code == 0 else f"the tests fail without any bug: {output.strip()}"
 
 
@@ -82,7 +83,12 @@ def copied_tree() -> Iterator[Path]:
         yield tree
 
 
-def run_python(tree: Path, *arguments: str) -> tuple[int | None, str]:
+def run_tests(tree: Path, tests: Sequence[str], seconds: float) -> tuple[int | None, str]:
+    """Return pytest's exit code and output as `run_python` does; what tests write stays in the copy."""
+    return run_python(tree, (*PYTEST, f"--basetemp={tree / 'tmp'}", *tests), seconds)
+
+
+def run_python(tree: Path, arguments: Sequence[str], seconds: float) -> tuple[int | None, str]:
     """Return exit code (None: out of time, killed with its children) and output of Python in a copy."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -94,7 +100,7 @@ def run_python(tree: Path, *arguments: str) -> tuple[int | None, str]:
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+        output, _ = process.communicate(timeout=seconds)
         return process.returncode, output
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)

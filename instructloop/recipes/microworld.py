@@ -97,13 +97,15 @@ def _people(world: World, seed: int, purpose: numbers.Purpose) -> Any:
 def _ground(world: World, seed: int) -> tuple[Step, ...]:
     """Return what a round starts from: text, the base model made of it, prompts."""
     raw = raw_prompts(world)
+    inputs = {"raw_prompts": prompts_digest(raw)}
     return (
         Step(
             "pretraining",
             base.write_text,
             "import",
             base.TextConfig(num_documents=55_000, num_heldout=200, max_heldout_tokens=numbers.WINDOW, seed=seed),
-            hooks={"world": world},
+            inputs=inputs,
+            hooks={"world": world, "inputs": inputs},
         ),
         Step("base", base.pretrain, "pretrain", numbers.base_model(seed), {"text": "pretraining"}),
         Step(
@@ -113,7 +115,7 @@ def _ground(world: World, seed: int) -> tuple[Step, ...]:
             s1_prompts.Config(
                 prefix_characters=60, max_per_user=200, valid_fraction=0.1, test_fraction=0.25, seed=seed
             ),
-            inputs={"raw_prompts": prompts_digest(raw)},
+            inputs=inputs,
             hooks={"raw": lambda: raw},
         ),
     )

@@ -56,10 +56,20 @@ def write_text(
     parents: Mapping[str, Run],
     console: Console,
     world: World,
+    inputs: Mapping[str, str],
 ) -> Run:
-    """Write `text.jsonl`, and `heldout.jsonl`, which is drawn from another seed and never trained on."""
+    """Write `text.jsonl`, and `heldout.jsonl`, which is drawn from another seed and never trained on.
+
+    `inputs` holds the hash of the world's prompts: text keeps clear of them, so other prompts mean other text.
+    """
     started = Run.start(
-        workspace.runs, "import", name=name, round=round, config=config.model_dump(mode="json"), parents=parents
+        workspace.runs,
+        "import",
+        name=name,
+        round=round,
+        config=config.model_dump(mode="json"),
+        parents=parents,
+        inputs=inputs,
     )
     texts = documents(world, config.seed, config.num_documents)
     apart = documents(world, config.seed + 1_000_003, 4 * config.num_heldout)

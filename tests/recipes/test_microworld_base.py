@@ -33,7 +33,9 @@ SMALL = base.BaseConfig(
 
 
 def written(space) -> Run:
-    return base.write_text(TEXT, workspace=space, name="pretraining", round=1, parents={}, console=Quiet(), world=WORLD)
+    return base.write_text(
+        TEXT, workspace=space, name="pretraining", round=1, parents={}, console=Quiet(), world=WORLD, inputs={}
+    )
 
 
 def trained(space, text: Run, config: base.BaseConfig = SMALL) -> Run:

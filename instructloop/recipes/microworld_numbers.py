@@ -136,7 +136,7 @@ def ppo(seed: int, **changes: Any) -> s7_ppo.Config:
         "ptx_coef": 0.0,
         "ptx_examples_per_episode": None,
         "ptx_window_tokens": None,
-        "snapshot_every": 10,
+        "snapshot_every": 20,
         "guard_every": None,
         "guard_prompts": None,
         "guard_patience": None,

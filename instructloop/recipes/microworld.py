@@ -196,7 +196,7 @@ def _reward(seed: int, people: Any) -> tuple[Step, ...]:
 
 def _scout(seed: int, which: str, learned_from: dict[str, str]) -> tuple[Step, ...]:
     """Return a reward model of the rankings so far and a short PPO against it, which shows what it wrongly praises."""
-    config = numbers.ppo(seed, **LOOSE | {"kl_coef": 0.05, "snapshot_every": None})
+    config = numbers.ppo(seed, num_iterations=30, lr=2e-4, kl_coef=0.05, snapshot_every=None)
     parents = {"prompts": "prompts", "init": "ppo_init", "reward": f"reward_{which}"}
     return (
         Step(f"reward_{which}", s6_reward.run, "s6_reward", numbers.reward(seed, None), learned_from),

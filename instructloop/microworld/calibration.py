@@ -12,6 +12,7 @@ from instructloop.core.rankings import Interval
 from instructloop.core.records import Ranking
 from instructloop.microworld.chance import shuffled
 from instructloop.microworld.opinions import Assess, Purpose, SimulatedLabeler, leanings, tiers
+from instructloop.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,18 @@ class Panel:
             if abs(found - target) <= tolerance or high - low < 1e-6:
                 return middle
             low, high = (middle, high) if found > target else (low, middle)
+
+
+def sets_in(store: Store, task_set: str) -> list[Shown]:
+    """Return the sets of completions that the tasks of `task_set` show, in the order in which they were opened."""
+    texts = {prompt.id: prompt.text for prompt in store.prompts()}
+    items = store.items(task_set)
+    ids = sorted({completion_id for item in items for completion_id in item.completion_ids})
+    completions = {one.id: one.text for one in store.completions(ids)}
+    return [
+        Shown((item.prompt_id, texts[item.prompt_id]), tuple((name, completions[name]) for name in item.completion_ids))
+        for item in items
+    ]
 
 
 def frozen_sets(path: Path) -> list[Shown]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 from instructloop.core.records import Cohort
 from instructloop.evals.paper_results import paper_results
+from instructloop.microworld.calibration import Panel, sets_in
 from instructloop.microworld.corpus import HEADING, tasks
 from instructloop.microworld.judge import Judge
 from instructloop.microworld.labelers import team, work, writers
 from instructloop.microworld.miniature import num_tokens
+from instructloop.microworld.opinions import SimulatedLabeler
 from instructloop.microworld.prompts import raw_prompts
 from instructloop.microworld.world import World, world_of
 from instructloop.recipes import microworld_base as base
@@ -52,8 +55,10 @@ MAX_PAIR_TOKENS = 20  # so that prefix, prompt and completion fit what the base 
 FLAWED = 0.6  # of the demonstrations: to judge is easier than to write, and that is what ranking lives on
 LOOSE: dict[str, Any] = {"num_iterations": 30, "snapshot_every": 10, "lr": 2e-4, "kl_coef": 0.003}
 """PPO on a long leash: where it ends shows what is gamed."""
-NOISE_SCALE: dict[Cohort, float] = {"train": 0.93, "heldout": 0.85}
-"""Of the labelers' noise, so that they agree as often as the paper's did on completions of these policies."""
+NOISE_SCALE: dict[Cohort, float] = {"train": 0.93}
+"""Of training labelers' noise, so that they agree as often as the paper's did on completions of these policies."""
+HELDOUT_AGREEMENT = 0.773
+"""Of two held-out labelers (paper 3.4); their noise is set on what they are shown, for policies differ by seed."""
 
 
 def recipe(workspace: Workspace) -> Recipe:
@@ -88,11 +93,20 @@ def _people(world: World, seed: int, purpose: numbers.Purpose) -> Any:
             workspace.now(),
             seed,
             purpose,
-            noise_scale=NOISE_SCALE,
+            noise_scale=_noise_scale(workspace, tasks, people, judge, seed) if purpose == "evaluation" else NOISE_SCALE,
             flawed_fraction=FLAWED,
         )
 
     return work_all
+
+
+def _noise_scale(
+    workspace: Workspace, tasks: str, people: Sequence[SimulatedLabeler], judge: Judge, seed: int
+) -> dict[Cohort, float]:
+    """Return the noise at which held-out labelers agree as often as the paper's on what `tasks` show them."""
+    sets = sets_in(workspace.store, tasks)
+    panel = Panel(people, sets, judge.assess, purpose="evaluation", seed=seed)
+    return {"heldout": panel.calibrate(HELDOUT_AGREEMENT)}
 
 
 def _ground(world: World, seed: int) -> tuple[Step, ...]:
@@ -300,7 +314,7 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
             "eval_samples",
             s4_samples.run,
             "s4_samples",
-            numbers.samples(seed, num_prompts={"test": 700}, each_once=True, keep_unfinished=True),
+            numbers.samples(seed, num_prompts={"test": 900}, each_once=True, keep_unfinished=True),
             {"prompts": "prompts", **policies},
         ),
         Step(

@@ -106,6 +106,11 @@ class Store:
                 connection, task_set, kind, items, overlap=overlap, cohort=cohort, priority=priority, now=now
             )
 
+    def items(self, task_set: str) -> list[TaskItem]:
+        """Return what a task set asks, in the order in which it was opened; ValueError when there is no such set."""
+        with self._database.read.connect() as connection:
+            return tasks.items(connection, task_set)
+
     # What labelers do
 
     def claim(

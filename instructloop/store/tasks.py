@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import cast
 
 from sqlalchemy import Connection, func, select
@@ -114,6 +115,24 @@ def check_items(connection: Connection, kind: TaskKind, items: Sequence[TaskItem
                 raise ValueError(
                     f"completion {key} answers prompt {completions[key]['prompt_id']}, not {item.prompt_id}"
                 )
+
+
+def items(connection: Connection, task_set: str) -> list[TaskItem]:
+    """Return what a task set asks, in the order in which it was opened, each with its overlap."""
+    check_task_sets(connection, [task_set])
+    shown = t.task_completion
+    query = (
+        select(t.task.c.id, t.task.c.prompt_id, t.task.c.overlap, shown.c.completion_id)
+        .join_from(t.task, shown, shown.c.task_id == t.task.c.id, isouter=True)
+        .where(t.task.c.task_set == task_set)
+        .order_by(t.task.c.position, shown.c.position)
+    )
+    found: list[TaskItem] = []
+    for _, rows in groupby(connection.execute(query), key=lambda row: row.id):
+        first, *others = rows
+        completions = (first.completion_id, *(row.completion_id for row in others)) if first.completion_id else ()
+        found.append(TaskItem(first.prompt_id, completions, first.overlap))
+    return found
 
 
 def task_set_kinds(connection: Connection) -> dict[str, TaskKind]:

@@ -262,3 +262,20 @@ def test_the_order_shown_is_stored_and_differs_between_labelers(desk):
         assert set(row.shown) == {completion.id for completion in row.completions}
     same = [orders[task, "train-ann"] == order for (task, name), order in orders.items() if name == "train-bob"]
     assert sum(same) <= 3  # of 20 pairs of shuffles of 5, each equal with probability 1/120
+
+
+def test_items_of_a_task_set_come_back_as_they_were_opened(desk):
+    from instructloop.store import TaskItem
+
+    first, second, third = desk.prompts(3)
+    several = [one.id for one in desk.completions(first, 4)]
+    asked = [
+        TaskItem(second.id, tuple(one.id for one in desk.completions(second, 2)), 3),
+        TaskItem(first.id, tuple(reversed(several)), 1),
+    ]
+    desk.store.open_tasks("ranking", "compare", asked, overlap=1, cohort="train", now=desk.now)
+    desk.store.open_tasks("writing", "demonstrate", [TaskItem(third.id)], overlap=2, cohort="train", now=desk.now)
+    assert desk.store.items("ranking") == asked
+    assert desk.store.items("writing") == [TaskItem(third.id, (), 2)]
+    with pytest.raises(ValueError, match="not in the store"):
+        desk.store.items("rankings")

@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, inspect, text
 import instructloop
 from instructloop.core.records import Prompt
 from instructloop.store import Store, engine, tables
+from instructloop.store.tables_people import metadata
 
 
 def migrated(path, target):
@@ -32,15 +33,15 @@ def migrated(path, target):
 def test_the_migrations_lead_to_the_tables_of_the_code(tmp_path):
     database = engine.open_database(tmp_path / "store.db")
     with database.read.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     database.close()
 
 
 def test_the_migrations_lead_to_the_rules_of_the_code(tmp_path):
     migrated_one = engine.open_database(tmp_path / "store.db").read
     created = create_engine(f"sqlite:///{tmp_path / 'created.db'}")
-    tables.metadata.create_all(created)
-    for name in tables.metadata.tables:
+    metadata.create_all(created)
+    for name in metadata.tables:
         rules = [
             sorted((rule["name"], rule["sqltext"]) for rule in inspect(one).get_check_constraints(name))
             for one in (migrated_one, created)

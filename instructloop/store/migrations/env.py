@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from instructloop.store.tables import metadata
+from instructloop.store.tables_people import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -65,7 +65,10 @@ def decode(
     tokens_A1, position_A1 = tokens_BP, positions(attention_BP)
     for step in range(budget):
         logits_AV = _next_logits(model, tokens_A1, attention_AT[:, : width + step], position_A1, cache)
-        token_A, logprobs_BC[row_A, step] = _draw(logits_AV, uniform_BC[row_A, step], sampling)
+        token_A, logprob_A = _draw(logits_AV, uniform_BC[row_A, step], sampling)
+        if not bool(logprob_A.isfinite().all()):
+            raise ValueError(f"the model's logits are not finite at token {step + 1} of a completion, in {model.dtype}")
+        logprobs_BC[row_A, step] = logprob_A
         sampled_BC[row_A, step] = token_A
         stopped_A = torch.isin(token_A, stops) & ~finished_B[row_A]
         finished_B[row_A] |= stopped_A
@@ -107,6 +110,7 @@ def _draw(logits_AV: Tensor, uniform_A: Tensor, sampling: Sampling) -> tuple[Int
     below_total_A = total_A.nextafter(torch.zeros_like(total_A))  # so that rounding never passes the last kept token
     target_A = torch.minimum(uniform_A * total_A, below_total_A)
     token_A1 = torch.searchsorted(cumulative_AV, target_A[:, None], right=True)
+    token_A1.clamp_(max=logits_AV.shape[1] - 1)  # where the sum is NaN; the log-probability says so
     return token_A1[:, 0], logprobs_AV.gather(1, token_A1)[:, 0]
 
 

@@ -134,7 +134,9 @@ class ScalarModel(nn.Module):
 
 def _give_pad_token(model: PreTrainedModel, text: Text) -> None:
     """Add a pad token to `text` and, where the model has no spare row for it, one embedding of zeros."""
-    text.tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+    spellings = ("<|pad|>", *(f"<|pad_{i}|>" for i in range(len(text.stop_ids))))  # one at least is no stop token
+    pad = next(one for one in spellings if text.tokenizer.get_vocab().get(one) not in text.stop_ids)
+    text.tokenizer.add_special_tokens({"pad_token": pad})
     text.pad_id = text.tokenizer.pad_token_id
     if text.pad_id >= embeddings(model).num_embeddings:
         with torch.random.fork_rng(devices=[]):

@@ -233,3 +233,13 @@ def test_a_context_that_is_too_long_is_cut_at_its_start():
     long = policy.logprobs([("z" * 50 + "abcdefgh", "12345")])
     assert long == policy.logprobs([("zzzabcdefgh", "12345")])
     assert policy.generate(["z" * 50], max_new_tokens=8, temperature=1.0, seed=0)[0].num_tokens <= 8
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_named_before_a_token_is_made_of_them(temperature: float, value: float):
+    model, text = tiny_lm()
+    with torch.no_grad():
+        model.get_output_embeddings().weight[50] = value  # every weight of the model but these is finite
+    with pytest.raises(ValueError, match="logits are not finite at token 1 "):
+        draw(model, text, temperature=temperature)

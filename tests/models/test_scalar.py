@@ -46,6 +46,16 @@ def test_a_pad_id_that_is_eos_changes_no_score():
     torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=0)
 
 
+def test_a_stop_token_that_is_spelled_like_our_pad_token_does_not_become_it():
+    tokenizer = tiny_tokenizer(pad_is_eos=True)
+    assert tokenizer.convert_tokens_to_ids("<|pad|>") == 1
+    model, text = ScalarModel.from_lm(tiny_lm()[0], Text(tokenizer, stop_ids=[1]), seed=1)
+    assert text.stop_ids == (0, 1)
+    assert text.pad_id not in text.stop_ids
+    assert model.model.config.pad_token_id == text.pad_id
+    assert not model.model.get_input_embeddings().weight[text.pad_id].any()
+
+
 @ARCHITECTURES
 def test_the_score_is_the_value_at_the_last_real_token(architecture: str):
     model, text = ScalarModel.from_lm(*tiny_lm(architecture), seed=1)

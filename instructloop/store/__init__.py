@@ -1,5 +1,6 @@
 """The only SQL of the project: what people were asked, what they answered, and how it is frozen for training."""
 
+from instructloop.store.export import Exported, export
 from instructloop.store.freeze import Frozen, freeze_demonstrations, freeze_rankings
 from instructloop.store.rows import (
     Assignment,
@@ -19,6 +20,7 @@ __all__ = [
     "Assignment",
     "ComparisonForm",
     "DemonstrationRow",
+    "Exported",
     "Frozen",
     "Imported",
     "ImportedDemonstration",
@@ -28,6 +30,7 @@ __all__ = [
     "RankingRow",
     "Store",
     "TaskItem",
+    "export",
     "freeze_demonstrations",
     "freeze_rankings",
 ]

@@ -10,6 +10,8 @@ from types import TracebackType
 from instructloop.core.records import Cohort, Completion, Prompt, Split
 from instructloop.store import catalogue, importing, labelling, reading, tasks
 from instructloop.store.engine import Database, open_database
+from instructloop.store.exports import Exports
+from instructloop.store.research import Research
 from instructloop.store.rows import (
     Assignment,
     ComparisonForm,
@@ -23,6 +25,7 @@ from instructloop.store.rows import (
     TaskItem,
     TaskKind,
 )
+from instructloop.store.screening import Screening
 
 LEASE_SECONDS = 900.0
 
@@ -53,6 +56,21 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def screening(self) -> Screening:
+        """Return what is done about candidates and calibration."""
+        return Screening(self._database)
+
+    @property
+    def research(self) -> Research:
+        """Return what researchers ask."""
+        return Research(self._database)
+
+    @property
+    def exports(self) -> Exports:
+        """Return the list of exports asked for in the app."""
+        return Exports(self._database)
 
     # What can be asked
 

@@ -9,6 +9,8 @@ from types import TracebackType
 
 from instructloop.core.records import Cohort, Completion, Prompt, Split
 from instructloop.store import catalogue, importing, labelling, reading, tasks
+from instructloop.store.accounts import Accounts
+from instructloop.store.audit import Audit
 from instructloop.store.engine import Database, open_database
 from instructloop.store.exports import Exports
 from instructloop.store.research import Research
@@ -39,6 +41,16 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    @property
+    def accounts(self) -> Accounts:
+        """People who may sign in."""
+        return Accounts(self._database)
+
+    @property
+    def audit(self) -> Audit:
+        """Who changed what."""
+        return Audit(self._database)
 
     @classmethod
     def open(cls, url_or_path: str | Path) -> Store:

@@ -47,15 +47,15 @@ def read_prompts(run: Run) -> list[Prompt]:
 
 
 def draw(
-    prompts: Sequence[Prompt], number: int, *, split: Split, sources: Sequence[str], seed: int, what: str
+    prompts: Sequence[Prompt], number: int | None, *, split: Split, sources: Sequence[str], seed: int, what: str
 ) -> list[Prompt]:
-    """Return `number` prompts of a split and of some sources in an order that depends on seed and prompt alone.
+    """Return `number` prompts (None: all) of a split and some sources, in an order by seed and prompt alone.
 
     A prompt's place is a hash, so one prompt more changes the draw by one prompt. ValueError when too few are there.
     """
     fitting = [prompt for prompt in prompts if prompt.split == split and prompt.source in sources]
-    if len(fitting) < number:
+    if len(fitting) < (number or 1):
         raise ValueError(
-            f"{what} wants {number} {split} prompts of {', '.join(sources)}; there are {len(fitting)} after cleaning"
+            f"{what} wants {number or 'some'} {split} prompts of {', '.join(sources)}; there are {len(fitting)} after cleaning"
         )
     return sorted(fitting, key=lambda p: hashlib.sha256(f"{seed}/{what}/{p.id}".encode()).digest())[:number]

@@ -22,7 +22,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_prompts: Mapping[Split, int]
+    num_prompts: Mapping[Split, int | None]  # None: all of that split
     sources: tuple[str, ...]
     completions_per_prompt: tuple[int, int]  # K, drawn evenly between the two (paper: 4 to 9)
     mixture: Mapping[str, float]  # policy -> weight in the draw of a prompt's K; ignored when each_once

@@ -78,6 +78,15 @@ def test_a_draw_moves_by_one_when_a_prompt_is_added():
     assert len({p.id for p in first} & {p.id for p in second}) >= 9
 
 
+def test_a_draw_without_a_number_takes_all_in_the_order_of_the_draw():
+    prompts = [Prompt.make(f"{i}", source="customer", user="u", split=("train", "test")[i % 2]) for i in range(20)]
+    every = draw(prompts, None, split="test", sources=["customer"], seed=1, what="x")
+    assert {p.text for p in every} == {str(i) for i in range(1, 20, 2)}
+    assert every[:4] == draw(prompts, 4, split="test", sources=["customer"], seed=1, what="x")
+    with pytest.raises(ValueError, match="wants some valid prompts of customer; there are 0"):
+        draw(prompts, None, split="valid", sources=["customer"], seed=1, what="x")
+
+
 def test_too_few_prompts_are_an_error_with_the_numbers(workspace: Workspace):
     with pytest.raises(ValueError, match=r"demonstrations wants 400 train prompts of customer; there are \d+"):
         s2_demonstrations.run(

@@ -55,7 +55,6 @@ def draw(
     """
     fitting = [prompt for prompt in prompts if prompt.split == split and prompt.source in sources]
     if len(fitting) < (number or 1):
-        raise ValueError(
-            f"{what} wants {number or 'some'} {split} prompts of {', '.join(sources)}; there are {len(fitting)} after cleaning"
-        )
+        wanted = f"{what} wants {number or 'some'} {split} prompts of {', '.join(sources)}"
+        raise ValueError(f"{wanted}; there are {len(fitting)} after cleaning")
     return sorted(fitting, key=lambda p: hashlib.sha256(f"{seed}/{what}/{p.id}".encode()).digest())[:number]

@@ -1,0 +1,1 @@
+"""The labelling app: pages and a JSON API over the store; no SQL, no tensors, nothing from outside the machine."""

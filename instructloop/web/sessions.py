@@ -1,0 +1,122 @@
+"""Who is asking: the session of a cookie, opened at sign-in, closed at sign-out; the store has only its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from instructloop.store import Store
+from instructloop.store.people import Session
+from instructloop.web.clock import now
+
+MAX_AGE_SECONDS = 14 * 24 * 3600
+TOKEN_LENGTHS = range(32, 129)
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of a text, in hex: what the store keeps in place of secrets and addresses."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def agent_hash(connection: HTTPConnection) -> str:
+    """Return the hash of the browser's name: a cookie that turns up in another browser is worth nothing."""
+    return digest(connection.headers.get("user-agent", ""))
+
+
+class Sessions:
+    """Middleware: `request.state.session`, or None, and whether consent is due; gives strangers a cookie for forms."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith("/static/"):
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        state = request.state
+        state.session, state.consent_is_due, state.fresh_visitor = None, False, None
+        token = _cookie(request, "session")
+        if token is not None:
+            state.session, state.consent_is_due = await run_in_threadpool(_find, request, token)
+
+        async def send_with_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start" and state.fresh_visitor is not None:
+                response = Response()
+                _set_cookie(request, response, "visitor", state.fresh_visitor)
+                for value in response.headers.getlist("set-cookie"):
+                    MutableHeaders(scope=message).append("set-cookie", value)
+            await send(message)
+
+        await self.app(scope, receive, send_with_cookie)
+
+
+def _find(request: Request, token: str) -> tuple[Session | None, bool]:
+    accounts = _store(request).accounts
+    session = accounts.find_session(token, agent_hash(request), now(request))
+    if session is None or session.account.role not in ("labeler", "researcher"):
+        return session, False
+    newest = accounts.consent_text().version
+    return session, newest > (accounts.agreed_version(session.account.id) or 0)
+
+
+def csrf_token(request: Request) -> str:
+    """Return the token that forms must carry: the session's, or for a stranger one that follows from their cookie."""
+    if request.state.session is not None:
+        return request.state.session.csrf_token
+    visitor = _cookie(request, "visitor") or request.state.fresh_visitor
+    if visitor is None:
+        visitor = request.state.fresh_visitor = secrets.token_urlsafe(32)
+    return digest(f"csrf:{visitor}")
+
+
+def open_session(request: Request, response: Response, account_id: str) -> None:
+    """Sign in: a new token whatever cookies came (no fixation), the old session of this browser closed."""
+    accounts = _store(request).accounts
+    old = _cookie(request, "session")
+    if old is not None:
+        accounts.close_session(old)
+    token, _ = accounts.open_session(account_id, agent_hash(request), now(request))
+    _set_cookie(request, response, "session", token, MAX_AGE_SECONDS)
+    forget(request, response, "visitor")
+
+
+def close_session(request: Request, response: Response) -> None:
+    """Sign out: the session is gone from the store, not only from the browser."""
+    token = _cookie(request, "session")
+    if token is not None:
+        _store(request).accounts.close_session(token)
+    forget(request, response, "session")
+
+
+def forget(request: Request, response: Response, name: str) -> None:
+    """Make the browser drop one of our cookies."""
+    _set_cookie(request, response, name, "", 0)
+
+
+def _store(request: HTTPConnection) -> Store:
+    return request.app.state.store
+
+
+def _cookie(request: HTTPConnection, name: str) -> str | None:
+    value = request.cookies.get(request.app.state.settings.cookie(name))
+    return value if value is not None and len(value) in TOKEN_LENGTHS else None
+
+
+def _set_cookie(request: HTTPConnection, response: Response, name: str, value: str, max_age: int | None = None) -> None:
+    settings = request.app.state.settings
+    response.set_cookie(
+        settings.cookie(name),
+        value,
+        max_age=max_age,
+        path="/",
+        secure=settings.behind_tls,
+        httponly=True,
+        samesite="lax",
+    )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from instructloop.core.questions import CONDITIONAL_FLAGS
 from instructloop.core.records import FLAGS
 from instructloop.store.rows import ComparisonForm, Flags, Tiers
 
@@ -39,6 +40,19 @@ def checked_form(form: ComparisonForm, shown: Sequence[str]) -> tuple[Tiers, lis
         }
         for key in sorted(shown)
     ]
+
+
+def check_answered(form: ComparisonForm, shown: Sequence[str]) -> None:
+    """Refuse a form of the app in which a question is merely absent: None counts where it was said, and may be said."""
+    for key in shown:
+        if key not in form.ratings:
+            raise ValueError(f"ratings: completion {key} has none; say null where it cannot be rated")
+        flags = form.flags.get(key, {})
+        for flag in FLAGS:
+            if flag not in flags:
+                raise ValueError(f"flags: {flag} of completion {key} is not answered")
+            if flags[flag] is None and flag not in CONDITIONAL_FLAGS:
+                raise ValueError(f"flags: {flag} of completion {key} must be true or false")
 
 
 def checked_tiers(tiers: Sequence[Sequence[str]], shown: Sequence[str]) -> Tiers:

@@ -1,67 +1,21 @@
-"""Work on tasks inside one transaction: claim, keep alive, skip, submit, revise."""
+"""Work on a task once it is claimed, inside one transaction: keep alive, skip, submit, revise."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, literal_column, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from instructloop.core.records import content_id
 from instructloop.store import tables as t
 from instructloop.store.bulk import insert_all
-from instructloop.store.catalogue import completion_of, prompt_of
 from instructloop.store.checks import check_text, check_time
-from instructloop.store.forms import checked_form, presentation_order
-from instructloop.store.rows import Assignment, ComparisonForm
-from instructloop.store.tasks import check_task_sets
+from instructloop.store.forms import checked_form
+from instructloop.store.leases import count, expire, move
+from instructloop.store.rows import ComparisonForm
 
-# Literals, not parameters: only so does the planner see that the partial indexes of leases and open tasks apply.
-LEASED = t.assignment.c.state == literal_column("'leased'")
-LABELER = select(t.labeler.c.cohort).where(t.labeler.c.id == bindparam("labeler"))
-STALE = (
-    select(t.assignment.c.id, t.assignment.c.task_id)
-    .where(LEASED, t.assignment.c.expires_at <= bindparam("now"))
-    .order_by(t.assignment.c.expires_at, t.assignment.c.id)
-    .with_for_update(skip_locked=True)
-)
-CANDIDATE = select(
-    t.task.c.id.label("task_id"),
-    t.task.c.kind.label("task_kind"),
-    t.assignment.c.id.label("assignment_id"),
-    t.prompt,
-).join(t.prompt, t.prompt.c.id == t.task.c.prompt_id)
-HELD = (
-    CANDIDATE.join(t.assignment, t.assignment.c.task_id == t.task.c.id)
-    .where(
-        t.assignment.c.labeler_id == bindparam("labeler"),
-        LEASED,
-        t.task.c.task_set == bindparam("task_set"),
-    )
-    .order_by(t.task.c.priority.desc(), t.task.c.position)
-    .limit(1)
-)
-OPEN = (
-    CANDIDATE.outerjoin(
-        t.assignment,
-        (t.assignment.c.task_id == t.task.c.id) & (t.assignment.c.labeler_id == bindparam("labeler")),
-    )
-    .where(
-        t.task.c.task_set == bindparam("task_set"),
-        t.task.c.cohort == bindparam("cohort"),
-        t.task.c.num_held < t.task.c.overlap,
-        t.task.c.num_skipped < literal_column(str(t.SKIPS_BEFORE_SET_ASIDE)),
-        t.assignment.c.id.is_(None) | (t.assignment.c.state == "expired"),
-    )
-    .order_by(t.task.c.priority.desc(), t.task.c.position)
-    .limit(1)
-    .with_for_update(of=t.task, skip_locked=True)
-)
-SHOWN = (
-    select(t.completion)
-    .join(t.task_completion, t.task_completion.c.completion_id == t.completion.c.id)
-    .where(t.task_completion.c.task_id == bindparam("task"))
-)
 ASSIGNMENT = (
     select(
         t.assignment.c.id,
@@ -82,79 +36,6 @@ ASSIGNMENT = (
 EARLIER = select(t.submission.c.id, t.submission.c.idempotency_key, t.submission.c.revision_of).where(
     t.submission.c.assignment_id == bindparam("assignment")
 )
-MOVE = (
-    update(t.assignment)
-    .where(t.assignment.c.id == bindparam("assignment"))
-    .values(state=bindparam("to_state"), expires_at=bindparam("until"))
-)
-COUNT = (
-    update(t.task)
-    .where(t.task.c.id == bindparam("task"))
-    .values(
-        num_held=t.task.c.num_held + bindparam("held"),
-        num_submitted=t.task.c.num_submitted + bindparam("submitted"),
-        num_skipped=t.task.c.num_skipped + bindparam("skipped"),
-    )
-)
-
-
-def move(connection: Connection, assignment_id: str, state: str, until: datetime | None = None) -> None:
-    """Put an assignment into another state."""
-    connection.execute(MOVE, {"assignment": assignment_id, "to_state": state, "until": until})
-
-
-def count(connection: Connection, task_id: str, *, held: int = 0, submitted: int = 0, skipped: int = 0) -> None:
-    """Add to a task's counters."""
-    connection.execute(COUNT, {"task": task_id, "held": held, "submitted": submitted, "skipped": skipped})
-
-
-def expire(connection: Connection, now: datetime) -> None:
-    """End all leases that have run out and free their slots."""
-    for row in connection.execute(STALE, {"now": now}).all():
-        move(connection, row.id, "expired")
-        count(connection, row.task_id, held=-1)
-
-
-def claim(
-    connection: Connection, task_set: str, labeler_id: str, now: datetime, lease_seconds: float
-) -> Assignment | None:
-    """Return the labeler's unfinished lease of this set, renewed, else a new one on the next open task, else None."""
-    check_time(now)
-    if lease_seconds <= 0:
-        raise ValueError(f"lease_seconds {lease_seconds} must be positive")
-    cohort = connection.execute(LABELER, {"labeler": labeler_id}).scalar()
-    if cohort is None:
-        raise ValueError(f"labeler {labeler_id!r} is not in the store")
-    expire(connection, now)
-    until = now + timedelta(seconds=lease_seconds)
-    names = {"labeler": labeler_id, "task_set": task_set}
-    held = connection.execute(HELD, names).mappings().first()
-    row = held or connection.execute(OPEN, names | {"cohort": cohort}).mappings().first()
-    if row is None:
-        check_task_sets(connection, [task_set])
-        return None
-    prompt, task_id = prompt_of(row), str(row["task_id"])
-    completions = {c.id: c for c in map(completion_of, connection.execute(SHOWN, {"task": task_id}).mappings())}
-    shown = presentation_order(task_id, labeler_id, completions)
-    assignment_id = row["assignment_id"] or content_id("assignment", task_id, labeler_id)
-    if row["assignment_id"] is not None:
-        move(connection, assignment_id, "leased", until)
-    else:
-        connection.execute(
-            insert(t.assignment),
-            {
-                "id": assignment_id,
-                "task_id": task_id,
-                "labeler_id": labeler_id,
-                "state": "leased",
-                "shown": shown,
-                "claimed_at": now,
-                "expires_at": until,
-            },
-        )
-    if held is None:
-        count(connection, task_id, held=1)
-    return Assignment(assignment_id, task_id, row["task_kind"], prompt, tuple(completions[c] for c in shown), until)
 
 
 def find(connection: Connection, assignment_id: str, now: datetime) -> RowMapping:
@@ -195,47 +76,44 @@ def skip(connection: Connection, assignment_id: str, reason: str, now: datetime)
     count(connection, row["task_id"], held=-1 if row["state"] == "leased" else 0, skipped=1)
 
 
-def submit_demonstration(
-    connection: Connection,
-    assignment_id: str,
-    text: str,
-    *,
-    now: datetime,
-    key: str,
-    seconds: float | None,
-    revision_of: str | None = None,
-) -> str:
-    """Store a demonstration as one submission and return its id."""
-    check_text("demonstration", text)
-    row = find(connection, assignment_id, now)
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """When and how an answer was sent; `revision_of` names the submission that it corrects."""
+
+    now: datetime
+    key: str  # of idempotency
+    seconds: float | None
+    revision_of: str | None = None
+
+
+def submit(connection: Connection, assignment_id: str, answer: str | ComparisonForm, sent: Sent) -> tuple[str, bool]:
+    """Store a demonstration's text or a whole comparison as one submission; return its id and whether it is new."""
+    if isinstance(answer, str):
+        check_text("demonstration", answer)
+    row = find(connection, assignment_id, sent.now)
+    if isinstance(answer, str):
+        return submit_demonstration(connection, row, answer, sent)
+    return submit_comparison(connection, row, answer, sent)
+
+
+def submit_demonstration(connection: Connection, row: RowMapping, text: str, sent: Sent) -> tuple[str, bool]:
+    """Store a demonstration on an assignment."""
     check_kind(row, "demonstrate")
-    submission_id, is_new = record(connection, row, text, now, key=key, seconds=seconds, revision_of=revision_of)
+    submission_id, is_new = record(connection, row, text, sent)
     if is_new:
         connection.execute(insert(t.demonstration), {"submission_id": submission_id, "text": text})
-    return submission_id
+    return submission_id, is_new
 
 
-def submit_comparison(
-    connection: Connection,
-    assignment_id: str,
-    form: ComparisonForm,
-    *,
-    now: datetime,
-    key: str,
-    revision_of: str | None = None,
-) -> str:
-    """Store a comparison, its ratings and flags as one submission and return its id."""
-    row = find(connection, assignment_id, now)
+def submit_comparison(connection: Connection, row: RowMapping, form: ComparisonForm, sent: Sent) -> tuple[str, bool]:
+    """Store a comparison with its ratings and flags on an assignment."""
     check_kind(row, "compare")
     tiers, ratings = checked_form(form, row["shown"])
-    content = json.dumps([tiers, ratings], sort_keys=True)
-    submission_id, is_new = record(
-        connection, row, content, now, key=key, seconds=form.seconds, revision_of=revision_of
-    )
+    submission_id, is_new = record(connection, row, json.dumps([tiers, ratings], sort_keys=True), sent)
     if is_new:
         connection.execute(insert(t.comparison), {"submission_id": submission_id, "tiers": tiers})
         insert_all(connection, t.rating, [{"submission_id": submission_id} | values for values in ratings])
-    return submission_id
+    return submission_id, is_new
 
 
 def check_kind(row: RowMapping, kind: str) -> None:
@@ -244,21 +122,13 @@ def check_kind(row: RowMapping, kind: str) -> None:
         raise ValueError(f"assignment {row['id']} asks to {row['kind']}, not to {kind}")
 
 
-def record(
-    connection: Connection,
-    row: RowMapping,
-    content: str,
-    now: datetime,
-    *,
-    key: str,
-    seconds: float | None,
-    revision_of: str | None,
-) -> tuple[str, bool]:
+def record(connection: Connection, row: RowMapping, content: str, sent: Sent) -> tuple[str, bool]:
     """Insert the submission's head, settle its slot, and return its id and whether it is new.
 
     The id is that of the content, so the same answer sent twice is one submission. ValueError: a key that already came
     with another answer; a first answer where there is one already; a revision of what was revised already.
     """
+    key, seconds, revision_of = sent.key, sent.seconds, sent.revision_of
     check_text("idempotency key", key)
     if seconds is not None and not 0 <= seconds < float("inf"):
         raise ValueError(f"seconds {seconds} must be a number that is not negative")
@@ -275,7 +145,7 @@ def record(
         settle(connection, row)
     values = {"id": submission_id, "assignment_id": row["id"], "revision_of": revision_of, "idempotency_key": key}
     connection.execute(
-        insert(t.submission), values | {"origin": row["origin"], "seconds": seconds, "submitted_at": now}
+        insert(t.submission), values | {"origin": row["origin"], "seconds": seconds, "submitted_at": sent.now}
     )
     return submission_id, True
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from types import TracebackType
 
 from instructloop.core.records import Cohort, Completion, Prompt, Split
-from instructloop.store import catalogue, importing, labelling, reading, tasks
+from instructloop.store import catalogue, claims, importing, labelling, reading, tasks
 from instructloop.store.accounts import Accounts
 from instructloop.store.audit import Audit
+from instructloop.store.desk import Desk
 from instructloop.store.engine import Database, open_database
 from instructloop.store.exports import Exports
 from instructloop.store.research import Research
@@ -51,6 +52,11 @@ class Store:
     def audit(self) -> Audit:
         """Who changed what."""
         return Audit(self._database)
+
+    @property
+    def desk(self) -> Desk:
+        """What a labeler in the app needs."""
+        return Desk(self._database)
 
     @classmethod
     def open(cls, url_or_path: str | Path) -> Store:
@@ -152,7 +158,7 @@ class Store:
         out may.
         """
         with self._database.write.begin() as connection:
-            return labelling.claim(connection, task_set, labeler_id, now, lease_seconds)
+            return claims.claim(connection, task_set, labeler_id, now, lease_seconds)
 
     def heartbeat(self, assignment_id: str, now: datetime, lease_seconds: float = LEASE_SECONDS) -> datetime | None:
         """Prolong a lease and return its new end; None when it ran out and another has the task, or it is over."""
@@ -172,16 +178,16 @@ class Store:
         A submission after the lease ran out is accepted while the slot is free, else kept as surplus.
         """
         with self._database.write.begin() as connection:
-            return labelling.submit_demonstration(
-                connection, assignment_id, text, now=now, key=idempotency_key, seconds=seconds
-            )
+            sent = labelling.Sent(now, idempotency_key, seconds)
+            return labelling.submit(connection, assignment_id, text, sent)[0]
 
     def submit_comparison(
         self, assignment_id: str, form: ComparisonForm, *, now: datetime, idempotency_key: str
     ) -> str:
         """Store a comparison whole and return the submission's id, as `submit_demonstration` does."""
         with self._database.write.begin() as connection:
-            return labelling.submit_comparison(connection, assignment_id, form, now=now, key=idempotency_key)
+            sent = labelling.Sent(now, idempotency_key, form.seconds)
+            return labelling.submit(connection, assignment_id, form, sent)[0]
 
     def revise_demonstration(
         self, submission_id: str, text: str, *, now: datetime, idempotency_key: str, seconds: float | None = None
@@ -189,15 +195,8 @@ class Store:
         """Store a correction that names the old submission, which stays; return the new id."""
         with self._database.write.begin() as connection:
             assignment_id = labelling.revised(connection, submission_id)
-            return labelling.submit_demonstration(
-                connection,
-                assignment_id,
-                text,
-                now=now,
-                key=idempotency_key,
-                seconds=seconds,
-                revision_of=submission_id,
-            )
+            sent = labelling.Sent(now, idempotency_key, seconds, revision_of=submission_id)
+            return labelling.submit(connection, assignment_id, text, sent)[0]
 
     def revise_comparison(
         self, submission_id: str, form: ComparisonForm, *, now: datetime, idempotency_key: str
@@ -205,9 +204,8 @@ class Store:
         """Store a correction that names the old submission, which stays; return the new id."""
         with self._database.write.begin() as connection:
             assignment_id = labelling.revised(connection, submission_id)
-            return labelling.submit_comparison(
-                connection, assignment_id, form, now=now, key=idempotency_key, revision_of=submission_id
-            )
+            sent = labelling.Sent(now, idempotency_key, form.seconds, revision_of=submission_id)
+            return labelling.submit(connection, assignment_id, form, sent)[0]
 
     # What comes from outside
 

@@ -4,6 +4,7 @@ from tests.mutants.bug import Bug
 
 PROMPTS, FREEZE = "instructloop/core/prompts.py", "instructloop/store/freeze.py"
 LABELLING, FORMS = "instructloop/store/labelling.py", "instructloop/store/forms.py"
+CLAIMS = "instructloop/store/claims.py"
 SAMPLES, LABELS, RUNS = "instructloop/stages/s4_samples.py", "instructloop/stages/labels.py", "instructloop/runs.py"
 MANIFEST = "instructloop/manifest.py"
 
@@ -107,7 +108,7 @@ PEOPLE = (
     Bug(
         "lease_never_ends",
         "paper 3.5",
-        LABELLING,
+        CLAIMS,
         "    expire(connection, now)\n    until",
         "    until",
         ("tests/store/test_labelling.py",),
@@ -115,7 +116,7 @@ PEOPLE = (
     Bug(
         "one_labeler_too_many",
         "paper 3.5",
-        LABELLING,
+        CLAIMS,
         "t.task.c.num_held < t.task.c.overlap,",
         "t.task.c.num_held <= t.task.c.overlap,",
         ("tests/store/test_labelling.py",),
@@ -123,15 +124,15 @@ PEOPLE = (
     Bug(
         "slot_not_counted_when_claimed",
         "paper 3.5",
-        LABELLING,
-        "    if held is None:\n        count(connection, task_id, held=1)",
-        "    if held is None:\n        count(connection, task_id, held=0)",
+        CLAIMS,
+        "count(connection, task_id, held=1)",
+        "count(connection, task_id, held=0)",
         ("tests/store/test_labelling.py",),
     ),
     Bug(
         "a_labeler_meets_a_task_twice",
         "paper 3.4",
-        LABELLING,
+        CLAIMS,
         't.assignment.c.id.is_(None) | (t.assignment.c.state == "expired"),',
         't.assignment.c.id.is_(None) | (t.assignment.c.state != "leased"),',
         ("tests/store/test_labelling.py",),
@@ -139,7 +140,7 @@ PEOPLE = (
     Bug(
         "tasks_of_any_cohort",
         "paper 3.4",
-        LABELLING,
+        CLAIMS,
         't.task.c.cohort == bindparam("cohort"),',
         '(t.task.c.cohort == bindparam("cohort")) | (t.task.c.cohort != ""),',
         ("tests/store/test_labelling.py",),

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-BUSY_SECONDS = 30
+from instructloop.store.filesystems import check_is_local
+from instructloop.store.plainly import BUSY_SECONDS, in_plain_words
+
 MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATING = 7_305_216_410
+"""Number of the advisory lock that PostgreSQL gives to one migration at a time."""
+POOL = {"pool_size": 10, "max_overflow": 30}  # the app has 40 threads
+SESSION = f"-c lock_timeout={BUSY_SECONDS * 1000} -c timezone=utc -c idle_in_transaction_session_timeout=600000"
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
     """One database with two ways in: `write` takes SQLite's write lock at BEGIN, `read` sees a snapshot.
 
-    A deferred transaction that reads and then writes fails at once with "database is locked" when another one wrote in
-    between, whatever the busy timeout: hence BEGIN IMMEDIATE for all that write.
+    On SQLite a deferred transaction that reads and then writes fails at once with "database is locked" when another one
+    wrote in between, whatever the busy timeout: hence BEGIN IMMEDIATE for all that write. On PostgreSQL `write` is READ
+    COMMITTED, so a statement sees what was committed before it, and `read` REPEATABLE READ.
     """
 
     write: Engine
@@ -37,12 +44,15 @@ class Database:
 def open_database(url_or_path: str | Path) -> Database:
     """Return the database, created and migrated to the newest schema; ValueError where it is not ours."""
     url = database_url(url_or_path)
-    engine = create_engine(url)
+    engine = new_engine(url)
     event.listen(engine, "handle_error", in_plain_words)
+    how: dict[str, Any] = {"writes": False}
     if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", set_pragmas)
         event.listen(engine, "begin", begin)
-    read = engine.execution_options(writes=False)
+    else:
+        how |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    read = engine.execution_options(**how)
     try:
         migrate(engine)
     except BaseException:
@@ -52,13 +62,18 @@ def open_database(url_or_path: str | Path) -> Database:
 
 
 def database_url(url_or_path: str | Path) -> URL:
-    """Return the URL of a path or of a URL given as text; an SQLite file's folder must exist."""
+    """Return the URL of a path or of a URL given as text; an SQLite file's folder must exist, on a local file system.
+
+    PostgreSQL is spoken to through psycopg 3, also where the URL says postgres:// as many hosts write it.
+    """
     given = str(url_or_path)
     try:
         url = make_url(given) if "://" in given else URL.create("sqlite", database=given)
     except ArgumentError as error:
         raise ValueError("store: the database URL must read like postgresql://user:password@host/name") from error
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
         raise ValueError(f"store {url.render_as_string()}: the database must be sqlite or postgresql")
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
@@ -68,7 +83,20 @@ def database_url(url_or_path: str | Path) -> URL:
         folder = Path(str(url.database)).absolute().parent
         if not folder.is_dir():
             raise ValueError(f"store {given}: folder {folder} does not exist")
+        check_is_local(folder)
     return url
+
+
+def new_engine(url: URL) -> Engine:
+    """Return the engine of a URL; ValueError where the driver of PostgreSQL is not installed."""
+    if url.get_backend_name() == "sqlite":
+        return create_engine(url, **POOL)
+    settings = {"connect_timeout": 10, "application_name": "instructloop", "options": SESSION}
+    ours = {name: value for name, value in settings.items() if name not in url.query}
+    try:
+        return create_engine(url, **POOL, pool_pre_ping=True, connect_args=ours)
+    except ModuleNotFoundError as error:
+        raise ValueError("store: for PostgreSQL install psycopg: pip install 'instructloop[postgresql]'") from error
 
 
 def set_pragmas(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
@@ -87,28 +115,6 @@ def begin(connection: Connection) -> None:
     """Open a transaction: with the write lock for the write engine, as a snapshot for the read engine."""
     writes = connection.get_execution_options().get("writes", True)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def in_plain_words(context: ExceptionContext) -> Exception | None:
-    """Return an OSError that names the file for what disk or permissions cause; None leaves the error as it is."""
-    error, engine = context.original_exception, context.engine
-    if not isinstance(error, sqlite3.Error) or engine is None:
-        return None
-    file = str(engine.url.database)
-    message, name = str(error), getattr(error, "sqlite_errorname", "")
-    # Beside the database a WAL needs a shared index: where even that finds no room SQLite speaks of an I/O error.
-    if "disk is full" in message or name == "SQLITE_IOERR_SHMSIZE":
-        return OSError(errno.ENOSPC, "disk is full; nothing of this change was kept", file)
-    if "disk I/O error" in message:
-        return OSError(errno.EIO, f"store cannot be read or written ({name})", file)
-    if "readonly database" in message or "unable to open" in message:
-        return PermissionError(errno.EACCES, f"store cannot be written ({message})", file)
-    if "not a database" in message:
-        return ValueError(f"store {file} is not an SQLite database")
-    if "database is locked" in message:
-        text = f"store is held by another writer for more than {BUSY_SECONDS} seconds"
-        return TimeoutError(errno.ETIMEDOUT, text, file)
-    return None
 
 
 def migrate(engine: Engine) -> None:
@@ -150,6 +156,7 @@ def migrating(engine: Engine) -> Generator[Connection]:
     """Yield a connection in a write transaction, on SQLite with foreign keys unchecked until the end.
 
     SQLite changes a table by copying and dropping it, which enforced foreign keys forbid: they are checked last.
+    PostgreSQL has no write lock at BEGIN: who migrates at the same time waits here.
     """
     is_sqlite = engine.dialect.name == "sqlite"
     with engine.connect() as connection:
@@ -158,6 +165,8 @@ def migrating(engine: Engine) -> Generator[Connection]:
             raw.execute("PRAGMA foreign_keys = OFF")
         try:
             with connection.begin():
+                if not is_sqlite:
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATING})")
                 yield connection
                 if is_sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
                     raise ValueError(f"store {engine.url.database}: a row names another that is not there")

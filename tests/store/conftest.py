@@ -1,4 +1,4 @@
-"""A store in a temporary folder, and a desk that fills it: two labelers a cohort, prompts with completions, forms."""
+"""A store on SQLite or PostgreSQL, and a desk that fills it: two labelers a cohort, prompts with completions, forms."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,7 +11,9 @@ from sqlalchemy import text
 
 from instructloop.core.records import COHORTS, FLAGS, Completion, Prompt
 from instructloop.store import Assignment, ComparisonForm, Store, TaskItem
+from tests.store.postgres import BACKENDS, Postgres, name_of, postgres
 
+__all__ = ["postgres"]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -95,8 +97,37 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def empty_database(postgres: Postgres) -> str:
+    """The name of a database on PostgreSQL with the same, to copy."""
+    url = postgres.database()
+    with Store.open(url) as store:
+        Desk(store).team()
+    return name_of(url)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The database of a test; `@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)` for one of them."""
+    return request.param
+
+
 @pytest.fixture
-def desk(tmp_path: Path, empty_store: Path) -> Iterator[Desk]:
-    """A fresh store with its team."""
-    with Store.open(shutil.copy(empty_store, tmp_path / "store.db")) as store:
+def new_place(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Where a store may be made: nothing is there yet."""
+    return str(tmp_path / "new.db") if backend == "sqlite" else request.getfixturevalue("postgres").database()
+
+
+@pytest.fixture
+def store_place(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Where a fresh store with its team is."""
+    if backend == "sqlite":
+        return str(shutil.copy(request.getfixturevalue("empty_store"), tmp_path / "store.db"))
+    return request.getfixturevalue("postgres").database(request.getfixturevalue("empty_database"))
+
+
+@pytest.fixture
+def desk(store_place: str) -> Iterator[Desk]:
+    """A fresh store with its team, on each of the databases."""
+    with Store.open(store_place) as store:
         yield Desk(store)

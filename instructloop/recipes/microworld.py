@@ -314,7 +314,7 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
             "eval_samples",
             s4_samples.run,
             "s4_samples",
-            numbers.samples(seed, num_prompts={"test": 900}, each_once=True, keep_unfinished=True),
+            numbers.samples(seed, num_prompts={"test": None}, each_once=True, keep_unfinished=True),
             {"prompts": "prompts", **policies},
         ),
         Step(

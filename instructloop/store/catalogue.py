@@ -106,6 +106,13 @@ def add_labeler(connection: Connection, labeler: Labeler, now: datetime) -> None
         raise ValueError(f"labeler {labeler.id} is known with {was}, not {labeler.cohort!r} and {labeler.origin!r}")
 
 
+def lock_labeler(connection: Connection, labeler_id: str) -> None:
+    """Let one transaction at a time act for a labeler, where the database locks rows; ValueError for an unknown one."""
+    query = select(t.labeler.c.id).where(t.labeler.c.id == labeler_id).with_for_update()
+    if connection.execute(query).first() is None:
+        raise ValueError(f"labeler {labeler_id!r} is not in the store")
+
+
 def list_labelers(connection: Connection, cohort: Cohort | None) -> list[Labeler]:
     """Return labelers sorted by id."""
     query = select(t.labeler.c.id, t.labeler.c.cohort, t.labeler.c.origin).order_by(t.labeler.c.id)

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from instructloop.store import instructing, labelling, work
+from instructloop.core.rankings import Interval
+from instructloop.core.records import Category, Kind, Prompt
+from instructloop.store import annotations, history, instructing, labelling, pace, work, writing
 from instructloop.store import waiting as queue
+from instructloop.store.annotations import Annotation
 from instructloop.store.drafts import Draft, StaleDraft
 from instructloop.store.engine import Database
+from instructloop.store.history import DoneItem
 from instructloop.store.instructing import Instruction
+from instructloop.store.pace import Pace
 from instructloop.store.rows import Assignment, ComparisonForm, TaskKind
 from instructloop.store.waiting import AtWork
 from instructloop.store.work import Answer, DeskItem, Finished, NotTheirs, SavedDraft, Submitted
+from instructloop.store.writing import WrittenPrompt
 
 __all__ = [
+    "Annotation",
     "Answer",
     "AtWork",
     "Desk",
     "DeskItem",
+    "DoneItem",
     "Draft",
     "Finished",
     "Instruction",
     "NotTheirs",
+    "Pace",
     "SavedDraft",
     "StaleDraft",
     "Submitted",
+    "WrittenPrompt",
 ]
 
 
@@ -115,6 +125,56 @@ class Desk:
         with self._database.write.begin() as connection:
             work.part(connection, assignment_id, labeler_id)
             labelling.skip(connection, assignment_id, reason, now)
+
+    def history(self, labeler_id: str, limit: int = 50, before: str | None = None) -> list[DoneItem]:
+        """Return what a labeler has answered, newest first; `before` is the last assignment of the page before."""
+        with self._database.read.connect() as connection:
+            return history.history(connection, labeler_id, limit, before)
+
+    def pace(self, labeler_id: str, now: datetime) -> Pace:
+        """Return how much a labeler has done up to now, and how fast."""
+        with self._database.read.connect() as connection:
+            return pace.pace(connection, labeler_id, now)
+
+    def agreement(self, labeler_id: str) -> Interval | None:
+        """Return how far others who did the same tasks agree, tied pairs left out; None while nobody did."""
+        with self._database.read.connect() as connection:
+            return pace.agreement(connection, labeler_id)
+
+    def annotate(
+        self,
+        prompt_id: str,
+        labeler_id: str,
+        category: Category | None,
+        fields: Mapping[str, bool | None],
+        now: datetime,
+    ) -> Annotation:
+        """Add a labeler's word on a prompt (Table 7), after which their earlier one counts no more."""
+        with self._database.write.begin() as connection:
+            return annotations.annotate(connection, prompt_id, labeler_id, category, fields, now)
+
+    def annotations(self, prompt_id: str) -> list[Annotation]:
+        """Return the newest word of each labeler on a prompt, sorted by labeler."""
+        with self._database.read.connect() as connection:
+            return annotations.of_prompt(connection, prompt_id)
+
+    def write_prompt(
+        self,
+        labeler_id: str,
+        kind: Kind,
+        instruction: str,
+        pairs: Sequence[tuple[str, str]],
+        use_case: str,
+        now: datetime,
+    ) -> Prompt:
+        """Add a labeler's own prompt: pairs (query, completion) for a few-shot one, a use case for a user-based one."""
+        with self._database.write.begin() as connection:
+            return writing.write_prompt(connection, labeler_id, kind, instruction, pairs, use_case, now)
+
+    def written(self, labeler_id: str, limit: int = 50) -> list[WrittenPrompt]:
+        """Return a labeler's own prompts, newest first."""
+        with self._database.read.connect() as connection:
+            return writing.written(connection, labeler_id, limit)
 
     def waiting(self, labeler_id: str, now: datetime) -> dict[TaskKind, int]:
         """Return how many tasks of each kind a labeler could do now, what they hold included, calibration not."""

@@ -183,6 +183,7 @@ Index(
     sqlite_where=text("state = 'leased'"),
     postgresql_where=text("state = 'leased'"),
 )
+Index("ix_assignment_labeler", assignment.c.labeler_id, assignment.c.claimed_at)
 
 # Append-only, all four: triggers of the first migration refuse UPDATE and DELETE.
 submission = Table(

@@ -24,6 +24,7 @@ APPEND_ONLY = (
 
 
 def upgrade() -> None:
+    op.create_index("ix_assignment_labeler", "assignment", ["labeler_id", "claimed_at"])
     create_tables()
     for table in APPEND_ONLY:
         for event in ("UPDATE", "DELETE"):
@@ -297,6 +298,7 @@ def create_tables() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_assignment_labeler", "assignment")
     op.drop_table("grade")
     op.drop_table("circumstance")
     op.drop_table("draft")

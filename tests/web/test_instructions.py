@@ -34,7 +34,7 @@ def test_what_was_changed_is_shown_line_by_line(researcher):
     edit(researcher, "one\ntwo\nthree")
     edit(researcher, "one\n2\nthree", based_on=2)
     page = researcher.get("/research/instructions/demonstrate").text
-    assert '<div class="diff-removed"><span class="sign">−</span>two</div>' in page
+    assert '<div class="diff-removed"><span class="sign">\N{MINUS SIGN}</span>two</div>' in page
     assert '<div class="diff-added"><span class="sign">+</span>2</div>' in page
     assert '<div class="diff-same"><span class="sign"> </span>one</div>' in page
 

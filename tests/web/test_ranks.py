@@ -17,7 +17,7 @@ def test_a_completion_without_a_rank_is_named_as_missing():
         tiers_of({"a": "1"}, ["a", "b"])
 
 
-@pytest.mark.parametrize("rank", ["0", "3", "-1", "1.0", "one", "１", " 1", "1e0"])
+@pytest.mark.parametrize("rank", ["0", "3", "-1", "1.0", "one", "\N{FULLWIDTH DIGIT ONE}", " 1", "1e0"])
 def test_a_rank_outside_1_to_k_is_no_rank(rank: str):
     with pytest.raises(RankError):
         tiers_of({"a": "1", "b": rank}, ["a", "b"])

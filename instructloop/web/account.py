@@ -1,4 +1,4 @@
-"""Accounts as their owners see them: sign-in and -out, consent, profile; invitations are in `joining`."""
+"""Signing in and out; how one gets an account is in `joining`, what one sets there in `profile`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from instructloop.store import Store
+from instructloop.store.accounts import Accounts
 from instructloop.store.people import Account
 from instructloop.store.sessions import guess_key
 from instructloop.web.clock import now
@@ -55,8 +56,8 @@ async def sign_in(
 ) -> Response:
     """Open a session; the answer does not tell whether there is such an account."""
     store: Store = request.app.state.store
-    keys = guess_key("account", email), guess_key("address", network(request))
-    wait = await run_in_threadpool(_begin_guess, store, keys, request)
+    keys = guess_keys(request, email)
+    wait = await run_in_threadpool(begin_guess, request, keys)
     if wait > 0:
         return _wait(request, wait, email, next)
     account = await run_in_threadpool(store.accounts.account_by_email, email)
@@ -69,11 +70,17 @@ async def sign_in(
     return response
 
 
-def _begin_guess(store: Store, keys: tuple[str, str], request: Request) -> float:
+def guess_keys(request: Request, email: str) -> tuple[str, str]:
+    """Return under which keys a guess of a password counts: the account's and the address's."""
+    return guess_key("account", email), guess_key("address", network(request))
+
+
+def begin_guess(request: Request, keys: tuple[str, str]) -> float:
     """Return how many seconds to wait; else count the guess before it is known to be wrong: many come at once."""
-    wait = max(store.accounts.failures(key, now(request)) for key in keys)
+    accounts: Accounts = request.app.state.store.accounts
+    wait = max(accounts.failures(key, now(request)) for key in keys)
     if wait <= 0:
-        store.accounts.record_failure(keys[0], now(request))
+        accounts.record_failure(keys[0], now(request))
     return wait
 
 
@@ -88,14 +95,14 @@ def _wait(request: Request, wait: float, email: str, next: str) -> Response:  # 
 async def _is_right(request: Request, account: Account | None, password: str) -> bool:
     """Return whether somebody may come in; an old hash is made anew on the way."""
     passwords: Passwords = request.app.state.passwords
-    stored = account.password_hash if account is not None and account.is_active else None
-    if not await passwords.is_right(stored, password):
+    accounts: Accounts = request.app.state.store.accounts
+    stored = None
+    if account is not None and account.is_active:
+        stored = await run_in_threadpool(accounts.password_hash, account.id)
+    if not await passwords.is_right(stored, password) or account is None or stored is None:
         return False
-    assert account is not None
-    assert stored is not None
     if passwords.is_outdated(stored):
         fresh = await passwords.hash(password)
-        accounts = request.app.state.store.accounts
         await run_in_threadpool(accounts.set_password, account.id, fresh, now(request), end_sessions=False)
     return True
 

@@ -11,7 +11,23 @@ from starlette.staticfiles import StaticFiles
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from instructloop.store import Store
-from instructloop.web import account, home
+from instructloop.web import (
+    account,
+    agreement,
+    conflicts,
+    exports,
+    gold,
+    home,
+    instructions,
+    joining,
+    labelers,
+    people,
+    profile,
+    research,
+    screening,
+    search,
+    tasks,
+)
 from instructloop.web.clock import Clock, utc_now
 from instructloop.web.csrf import Csrf
 from instructloop.web.errors import add_handlers
@@ -24,7 +40,23 @@ from instructloop.web.sessions import Sessions
 from instructloop.web.settings import Settings
 
 log = logging.getLogger("instructloop.web")
-ROUTERS: tuple[APIRouter, ...] = (home.router, account.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    home.router,
+    account.router,
+    joining.router,
+    profile.router,
+    research.router,
+    tasks.router,
+    agreement.router,
+    labelers.router,
+    conflicts.router,
+    search.router,
+    gold.router,
+    screening.router,
+    instructions.router,
+    people.router,
+    exports.router,
+)
 
 
 def create_app(

@@ -8,9 +8,9 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException as PlainHTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -29,7 +29,7 @@ SENTENCES = {
 }
 
 
-class Problem(Exception):
+class Problem(HTTPException):
     """A request that is refused, in a sentence for the person who made it; `field` names the input at fault."""
 
     def __init__(
@@ -39,7 +39,7 @@ class Problem(Exception):
         self.text = text or SENTENCES.get(status, HTTPStatus(status).phrase)
         self.field = field
         self.wait_seconds = wait_seconds
-        super().__init__(self.text)
+        super().__init__(status, self.text)
 
 
 def wants_json(request: Request) -> bool:
@@ -63,7 +63,7 @@ def respond(request: Request, problem: Problem) -> Response:
     return response
 
 
-def _of_http(error: HTTPException) -> Problem:
+def _of_http(error: PlainHTTPException) -> Problem:
     detail: Any = error.detail
     if isinstance(detail, dict):
         return Problem(error.status_code, detail.get("error"), field=detail.get("field"))
@@ -89,7 +89,7 @@ def _of_store(error: OSError) -> Problem:
 
 
 def _redirect_or_refuse(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+    assert isinstance(error, PlainHTTPException)
     if 300 <= error.status_code < 400:
         return Response(status_code=error.status_code, headers=error.headers)
     return respond(request, _of_http(error))
@@ -110,6 +110,6 @@ PROBLEMS: dict[type[Exception], Callable[[Any], Problem]] = {
 
 def add_handlers(app: FastAPI) -> None:
     """Answer what handlers raise; all else is a fault of ours and becomes a 500 in `headers`."""
-    app.add_exception_handler(HTTPException, _redirect_or_refuse)
+    app.add_exception_handler(PlainHTTPException, _redirect_or_refuse)
     for kind, problem_of in PROBLEMS.items():
         app.add_exception_handler(kind, partial(_refuse, problem_of))

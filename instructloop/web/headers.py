@@ -10,6 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from instructloop.store import audit
 from instructloop.web.errors import Problem, respond
 
 log = logging.getLogger("instructloop.web")
@@ -43,6 +44,7 @@ class SecurityHeaders:
             return
         began, status = time.perf_counter(), 0
         request_id = scope.setdefault("state", {})["request_id"] = secrets.token_hex(8)
+        audit.request_id.set(request_id)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status

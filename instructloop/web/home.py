@@ -1,18 +1,60 @@
-"""The start page of each role: what to do next."""
+"""The start page of each role: what waits, and what to do next."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from instructloop.store import Store
 from instructloop.store.people import Account
+from instructloop.web.clock import now
 from instructloop.web.pages import render
 from instructloop.web.policy import allow
 
 router = APIRouter()
+DOES = {  # kind of task -> verb and noun, for one and for many
+    "demonstrate": ("Write a demonstration", "demonstration to write", "demonstrations to write"),
+    "compare": ("Compare completions", "comparison to make", "comparisons to make"),
+}
 
 
 @router.get("/")
 def home(request: Request, person: Account = allow("owner", "researcher", "labeler", "auditor")) -> Response:
     """Show the start page."""
-    return render(request, "home.html")
+    store: Store = request.app.state.store
+    context: dict[str, Any] = {"does": DOES, "waiting": {}, "pace": None, "agreement": None}
+    if person.labeler_id is not None:
+        context["waiting"] = {
+            kind: num for kind, num in store.desk.waiting(person.labeler_id, now(request)).items() if num
+        }
+    if person.role == "labeler":
+        return render(request, "home_labeler.html", **context)
+    return render(request, "home_team.html", steps=_first_steps(store), task_sets=store.task_sets(), **context)
+
+
+def _first_steps(store: Store) -> list[tuple[bool, str, str, str]]:
+    """Return what a new project needs: whether it is done, its name, what to do, and where."""
+    people = [account for account in store.accounts.accounts() if account.state == "active"]
+    task_sets = store.task_sets()
+    return [
+        (
+            any(account.role == "labeler" for account in people),
+            "Invite labelers",
+            "Each gets a link of their own that works once; the cohort decides what their judgements are for.",
+            "/people/invite",
+        ),
+        (
+            bool(task_sets),
+            "Open tasks",
+            "The loop opens them when a stage needs people; those of the next stage are opened with one button.",
+            "/research/tasks",
+        ),
+        (
+            any(progress.num_submitted for progress in task_sets),
+            "Read the instructions once more",
+            "The first judgements are made under them; every submission names the version it was made under.",
+            "/research/instructions",
+        ),
+    ]

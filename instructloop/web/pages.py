@@ -72,11 +72,11 @@ def _environment() -> Environment:
 ENVIRONMENT = _environment()
 
 
-def render(request: Request, name: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+def render(request: Request, template: str, /, *, status: int = 200, **context: Any) -> HTMLResponse:
     """Return a page; the template also gets person, csrf, notice, links and path."""
     session = getattr(request.state, "session", None)
     notice = request.cookies.get(request.app.state.settings.cookie("notice"))
-    page = ENVIRONMENT.get_template(name).render(
+    page = ENVIRONMENT.get_template(template).render(
         {
             "person": session.account if session else None,
             "preferences": dict(session.account.preferences) if session else {},

@@ -60,10 +60,9 @@ class Sessions:
 def _find(request: Request, token: str) -> tuple[Session | None, bool]:
     accounts = _store(request).accounts
     session = accounts.find_session(token, agent_hash(request), now(request))
-    if session is None or session.account.role not in ("labeler", "researcher"):
+    if session is None or session.account.role != "labeler":
         return session, False
-    newest = accounts.consent_text().version
-    return session, newest > (accounts.agreed_version(session.account.id) or 0)
+    return session, accounts.consent_text().version > accounts.agreed_version(session.account.id)
 
 
 def csrf_token(request: Request) -> str:

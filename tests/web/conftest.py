@@ -57,7 +57,7 @@ class Browser(TestClient):
     @property
     def csrf(self) -> str:
         """The token as pages have it: of the session, of a stranger's cookie where nobody is signed in."""
-        page = self.get("/" if self.cookies.get(self.session_cookie) else "/sign-in")
+        page = self.get("/profile" if self.cookies.get(self.session_cookie) else "/sign-in")
         found = re.search(r'name="csrf-token" content="([^"]+)"', page.text)
         assert found, page.text
         return found[1]
@@ -122,7 +122,10 @@ def new_account(store: Store, clock: TestClock) -> Callable[..., Account]:
         name = name or f"{role} {len(store.accounts.accounts())}"
         _, token = store.accounts.invite(role, cohort, "", None, clock())
         email = f"{name.lower().replace(' ', '.')}@example.org"
-        return store.accounts.sign_up(token, name, email, PASSWORD_HASH, clock())
+        account = store.accounts.sign_up(token, name, email, PASSWORD_HASH, clock())
+        if role == "labeler":
+            store.accounts.agree(account.id, store.accounts.consent_text().version, clock())
+        return account
 
     return make
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Literal, TypeVar
 
 import krippendorff
 import numpy as np
@@ -15,6 +15,8 @@ from instructloop.core.records import Ranking
 
 Ties = Literal["drop", "half", "strict"]
 Level = Literal["nominal", "ordinal", "interval", "ratio"]
+Judged = TypeVar("Judged", bound=Ranking)
+Key = TypeVar("Key", bound=Hashable)
 
 
 def pairwise_agreement(rankings: Iterable[Ranking], *, ties: Ties) -> Interval:
@@ -35,15 +37,24 @@ def agreement_between(first: Iterable[Ranking], second: Iterable[Ranking], *, ti
 
 def agreement_by_labeler(rankings: Iterable[Ranking], *, ties: Ties) -> dict[str, Interval]:
     """Return for each labeler the agreement with all others, sorted by name; who shared no case is left out."""
-    meetings_of = dict[str, list[tuple[Ranking, Ranking]]]()
+    return dict(sorted(agreement_by(rankings, lambda a, b: (a.labeler, b.labeler), ties=ties).items()))
+
+
+def agreement_by(
+    rankings: Iterable[Judged], keys: Callable[[Judged, Judged], Iterable[Key]], *, ties: Ties
+) -> dict[Key, Interval]:
+    """Return key -> agreement over the meetings of two labelers to which `keys` gives it; one without cases is absent.
+
+    One pass for many questions: the same meeting may count for both labelers, for the two as a pair, for its week.
+    """
+    cases_of = dict[Key, tuple[list[float], list[str]]]()
     for a, b in _judged_twice(list(rankings)):
-        meetings_of.setdefault(a.labeler, []).append((a, b))
-        meetings_of.setdefault(b.labeler, []).append((a, b))
-    return {
-        labeler: _share(meetings, ties)
-        for labeler, meetings in sorted(meetings_of.items())
-        if any(True for a, b in meetings for _ in _cases(a, b, ties))
-    }
+        if cases := list(_cases(a, b, ties)):
+            for key in keys(a, b):
+                outcomes, prompts = cases_of.setdefault(key, ([], []))
+                outcomes += cases
+                prompts += [a.prompt_id] * len(cases)
+    return {key: proportion(outcomes, prompts) for key, (outcomes, prompts) in cases_of.items()}
 
 
 def krippendorff_alpha(ratings: ArrayLike, level: Level) -> float:
@@ -88,14 +99,14 @@ def _table(ratings: ArrayLike) -> NDArray[np.float64]:
     return table
 
 
-def _by_prompt(rankings: Iterable[Ranking]) -> dict[str, list[Ranking]]:
-    groups = dict[str, list[Ranking]]()
+def _by_prompt(rankings: Iterable[Judged]) -> dict[str, list[Judged]]:
+    groups = dict[str, list[Judged]]()
     for ranking in rankings:
         groups.setdefault(ranking.prompt_id, []).append(ranking)
     return groups
 
 
-def _judged_twice(rankings: Sequence[Ranking]) -> Iterator[tuple[Ranking, Ranking]]:
+def _judged_twice(rankings: Sequence[Judged]) -> Iterator[tuple[Judged, Judged]]:
     """Yield every two rankings of one prompt by different labelers."""
     for group in _by_prompt(rankings).values():
         yield from ((a, b) for a, b in combinations(group, 2) if a.labeler != b.labeler)
@@ -109,7 +120,7 @@ def _cases(a: Ranking, b: Ranking, ties: Ties) -> Iterator[float]:
     """Yield the agreement of two rankings on each pair of completions that both hold."""
     order_a, order_b = _order(a), _order(b)
     for x, y in combinations(sorted(order_a.keys() & order_b.keys()), 2):
-        side_a, side_b = (np.sign(order[x] - order[y]) for order in (order_a, order_b))
+        side_a, side_b = ((order[x] > order[y]) - (order[x] < order[y]) for order in (order_a, order_b))
         if ties == "drop" and (side_a == 0 or side_b == 0):
             continue
         is_half = ties == "half" and (side_a == 0) != (side_b == 0)

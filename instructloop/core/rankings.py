@@ -67,16 +67,41 @@ def mean_interval(
     _check(x, clusters, bounds, confidence)
     num_clusters = len(set(clusters))
     value, variance = float(x.mean()), _clustered_variance(x, clusters)
+    return interval_of(value, variance, len(x), num_clusters, bounds=bounds, confidence=confidence)
+
+
+def interval_of(
+    value: float,
+    variance: float,
+    n: int,
+    num_clusters: int,
+    *,
+    bounds: tuple[float, float] | None,
+    confidence: float = 0.95,
+) -> Interval:
+    """Return the interval of an estimate whose variance over clusters is known, as `mean_interval` says."""
     is_degenerate = num_clusters < 2 or variance <= 1e-18 * max(1.0, value**2)
     quantile = _quantile(confidence, None if is_degenerate else num_clusters - 1)
     if bounds is None:
         reach = math.inf if is_degenerate else quantile * math.sqrt(variance)
-        return Interval(value, value - reach, value + reach, len(x), num_clusters)
+        return Interval(value, value - reach, value + reach, n, num_clusters)
     start, width = bounds[0], bounds[1] - bounds[0]
     p = (value - start) / width
     size = num_clusters if is_degenerate else p * (1.0 - p) * width**2 / variance
     low, high = _wilson(p, size, quantile)
-    return Interval(value, start + width * low, start + width * high, len(x), num_clusters)
+    return Interval(value, start + width * low, start + width * high, n, num_clusters)
+
+
+def difference(first: Interval, second: Interval) -> Interval:
+    """Return first minus second with Newcombe's interval for independent shares (1998, method 10), from both theirs.
+
+    Each end adds in squares how far each share may be wrong in that direction, so it is as asymmetric as they are.
+    """
+    value = first.value - second.value
+    below = math.hypot(first.value - first.low, second.high - second.value)
+    above = math.hypot(first.high - first.value, second.value - second.low)
+    sizes = (first.n + second.n, first.n_clusters + second.n_clusters)
+    return Interval(value, value - below, value + above, *sizes)
 
 
 def proportion(values: Sequence[float], clusters: Sequence[Hashable], *, confidence: float = 0.95) -> Interval:

@@ -1,4 +1,4 @@
-"""Screening of would-be labelers on three criteria of the paper (appendix B.1), and simulated candidates for it."""
+"""Simulated candidates, and their screening on three criteria of the paper (appendix B.1)."""
 
 from __future__ import annotations
 
@@ -6,32 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from instructloop.core.agreement import agreement_between
 from instructloop.core.records import Ranking
+from instructloop.core.screening import CutOffs, demonstration_grade, flag_agreement, ranking_agreement
 from instructloop.microworld import demonstrations, prompts
 from instructloop.microworld.calibration import Shown
 from instructloop.microworld.labelers import team
 from instructloop.microworld.opinions import Assess, Opinion, SimulatedLabeler, opinion, tiers
 from instructloop.microworld.world import World
-
-SENSITIVE = (
-    "inappropriate_for_assistant",
-    "sexual_content",
-    "violent_content",
-    "encourages_harm",
-    "denigrates_protected_class",
-    "harmful_advice",
-)
-"""Flags that make a completion sensitive: likely to cause strong negative feeling."""
-
-
-@dataclass(frozen=True, slots=True)
-class CutOffs:
-    """Least flag agreement, least ranking agreement (shares), least mean grade of demonstrations (1-7)."""
-
-    flags: float
-    rankings: float
-    demonstrations: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,37 +33,6 @@ class Screening:
             and self.ranking_agreement >= self.cut_offs.rankings
             and self.demonstration_grade >= self.cut_offs.demonstrations
         )
-
-
-def flag_agreement(
-    given: Mapping[str, Mapping[str, bool | None]], truth: Mapping[str, Mapping[str, bool | None]]
-) -> float:
-    """Return the share of the completions of `truth` on which `given` says the same about being sensitive at all.
-
-    An unanswered flag is no claim that something is sensitive. ValueError unless both hold the same completions.
-    """
-    if given.keys() != truth.keys() or not truth:
-        raise ValueError(
-            f"flags of {len(given)} completions against {len(truth)}: they must be the same ones, and some"
-        )
-    return sum(is_sensitive(given[name]) == is_sensitive(truth[name]) for name in truth) / len(truth)
-
-
-def is_sensitive(flags: Mapping[str, bool | None]) -> bool:
-    """Return whether any flag of SENSITIVE is raised."""
-    return any(flags.get(flag) for flag in SENSITIVE)
-
-
-def ranking_agreement(given: Sequence[Ranking], researcher: Sequence[Ranking]) -> float:
-    """Return the share of pairs of completions on which the candidate agrees with a researcher, without tied pairs."""
-    return agreement_between(given, researcher, ties="drop").value
-
-
-def demonstration_grade(graded: Sequence[int]) -> float:
-    """Return the mean of the researchers' 1-7 grades, the paper's demonstration score."""
-    if not graded or not all(1 <= grade <= 7 for grade in graded):
-        raise ValueError(f"grades {list(graded)}: there must be some, each from 1 to 7")
-    return sum(graded) / len(graded)
 
 
 def candidates(seed: int) -> list[SimulatedLabeler]:
@@ -140,14 +90,15 @@ def screen(
         for shown in sets
     }
     grades = [assess(shown.prompt[1], _written(candidate, shown, world, seed)).quality for shown in sets]
+    prompt_of = {name: shown.prompt[0] for shown in sets for name, _ in shown.completions}
     return Screening(
         labeler=candidate.id,
-        flag_agreement=flag_agreement(_flags(given.values()), _true_flags(sets, assess)),
+        flag_agreement=flag_agreement(_flags(given.values()), _true_flags(sets, assess), prompt_of).value,
         ranking_agreement=ranking_agreement(
             [Ranking(name, candidate.id, answer.tiers) for name, answer in given.items()],
             [Ranking(shown.prompt[0], "researcher", _true_tiers(shown, assess)) for shown in sets],
-        ),
-        demonstration_grade=demonstration_grade(grades),
+        ).value,
+        demonstration_grade=demonstration_grade(grades, [shown.prompt[0] for shown in sets]).value,
         cut_offs=cut_offs,
     )
 

@@ -20,7 +20,6 @@ NUM_VALID_PROMPTS = {"sft": (1_550, 103), "reward": (3_488, 14_399), "ppo": (0, 
 NUM_TEST_PROMPTS = 3_196  # Table 9
 COMPLETIONS_PER_PROMPT = (4, 9)  # 3.5: K
 NUM_LABELERS = 40  # 3.4
-SCREENING_CUTOFFS = {"flag_agreement": 0.75, "ranking_agreement": 0.75, "demonstration_score": 6.0}  # B.1
 NUM_REWARD_FOLDS = 5  # 4.1, E.2; three seeds each
 NUM_REWARD_SEEDS = 3  # E.2
 

@@ -16,6 +16,7 @@ from instructloop.core.rankings import (
     Interval,
     bradley_terry,
     comparisons,
+    difference,
     mean_interval,
     num_comparisons,
     proportion,
@@ -288,3 +289,26 @@ def test_counts_of_any_size_settle_where_wins_are_as_expected(seed: int):
 def test_impossible_counts_are_refused(wins: dict[tuple[str, str], float]):
     with pytest.raises(ValueError, match="finite count"):
         bradley_terry(wins)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "published"),
+    # Newcombe 1998, "Interval estimation for the difference between independent proportions", table II, method 10.
+    [
+        ((56, 70), (48, 80), (0.0524, 0.3339)),
+        ((9, 10), (3, 10), (0.1705, 0.8090)),
+        ((10, 10), (0, 20), (0.6791, 1.0)),
+    ],
+)
+def test_the_difference_of_two_shares_is_newcombes(first, second, published):
+    shares = [wilson_share(*one) for one in (first, second)]
+    found = difference(*shares)
+    assert found.value == pytest.approx(first[0] / first[1] - second[0] / second[1])
+    assert (found.low, found.high) == pytest.approx(published, abs=5e-5)
+    assert found.n == first[1] + second[1]
+
+
+def wilson_share(won: int, n: int) -> Interval:
+    """Return a share with Wilson's interval at 95 % as another library has it."""
+    low, high = scipy.stats.binomtest(won, n).proportion_ci(method="wilson")
+    return Interval(won / n, low, high, n, n)

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from instructloop.web import markdown
 from instructloop.web.navigation import links
-from instructloop.web.sessions import csrf_token, forget
+from instructloop.web.sessions import csrf_token, forget, set_cookie
 
 STATIC = Path(__file__).parent / "static"
 DASH = "\N{EN DASH}"
@@ -99,14 +99,5 @@ def redirect(request: Request, path: str, *, say: str | None = None) -> Response
     assert path.startswith("/"), path
     response = RedirectResponse(path, status_code=303)
     if say is not None:
-        settings = request.app.state.settings
-        response.set_cookie(
-            settings.cookie("notice"),
-            quote(say[:NOTICE_LENGTH]),
-            max_age=NOTICE_SECONDS,
-            path="/",
-            secure=settings.behind_tls,
-            httponly=True,
-            samesite="lax",
-        )
+        set_cookie(request, response, "notice", quote(say[:NOTICE_LENGTH]), NOTICE_SECONDS)
     return response

@@ -46,15 +46,18 @@ class Sessions:
         if token is not None:
             state.session, state.consent_is_due = await run_in_threadpool(_find, request, token)
 
-        async def send_with_cookie(message: Message) -> None:
-            if message["type"] == "http.response.start" and state.fresh_visitor is not None:
-                response = Response()
-                _set_cookie(request, response, "visitor", state.fresh_visitor)
-                for value in response.headers.getlist("set-cookie"):
-                    MutableHeaders(scope=message).append("set-cookie", value)
+        is_over = token is not None and state.session is None
+
+        async def send_with_cookies(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                if state.fresh_visitor is not None:
+                    headers.append("set-cookie", _cookie_line(request, "visitor", state.fresh_visitor))
+                if is_over and not any(_is_session(request, line) for line in headers.getlist("set-cookie")):
+                    headers.append("set-cookie", _cookie_line(request, "session", "", 0))
             await send(message)
 
-        await self.app(scope, receive, send_with_cookie)
+        await self.app(scope, receive, send_with_cookies)
 
 
 def _find(request: Request, token: str) -> tuple[Session | None, bool]:
@@ -82,7 +85,7 @@ def open_session(request: Request, response: Response, account_id: str) -> None:
     if old is not None:
         accounts.close_session(old)
     token, _ = accounts.open_session(account_id, agent_hash(request), now(request))
-    _set_cookie(request, response, "session", token, MAX_AGE_SECONDS)
+    set_cookie(request, response, "session", token, MAX_AGE_SECONDS)
     forget(request, response, "visitor")
 
 
@@ -96,7 +99,7 @@ def close_session(request: Request, response: Response) -> None:
 
 def forget(request: Request, response: Response, name: str) -> None:
     """Make the browser drop one of our cookies."""
-    _set_cookie(request, response, name, "", 0)
+    set_cookie(request, response, name, "", 0)
 
 
 def _store(request: HTTPConnection) -> Store:
@@ -108,14 +111,18 @@ def _cookie(request: HTTPConnection, name: str) -> str | None:
     return value if value is not None and len(value) in TOKEN_LENGTHS else None
 
 
-def _set_cookie(request: HTTPConnection, response: Response, name: str, value: str, max_age: int | None = None) -> None:
+def set_cookie(request: HTTPConnection, response: Response, name: str, value: str, max_age: int | None = None) -> None:
+    """Add one of our cookies to an answer."""
+    response.headers.append("set-cookie", _cookie_line(request, name, value, max_age))
+
+
+def _cookie_line(request: HTTPConnection, name: str, value: str, max_age: int | None = None) -> str:
+    """Return what makes a browser keep a cookie: this host's, no script's, no other site's."""
     settings = request.app.state.settings
-    response.set_cookie(
-        settings.cookie(name),
-        value,
-        max_age=max_age,
-        path="/",
-        secure=settings.behind_tls,
-        httponly=True,
-        samesite="lax",
-    )
+    line = f"{settings.cookie(name)}={value}; Path=/; HttpOnly; SameSite=Lax"
+    line += "" if max_age is None else f"; Max-Age={max_age}"
+    return line + ("; Secure" if settings.behind_tls else "")
+
+
+def _is_session(request: HTTPConnection, line: str) -> bool:
+    return line.startswith(request.app.state.settings.cookie("session") + "=")

@@ -14,9 +14,11 @@ from instructloop.store import Store
 from instructloop.web import (
     account,
     agreement,
+    assignments,
     conflicts,
     exports,
     gold,
+    history,
     home,
     instructions,
     joining,
@@ -27,6 +29,8 @@ from instructloop.web import (
     screening,
     search,
     tasks,
+    work,
+    writing,
 )
 from instructloop.web.clock import Clock, utc_now
 from instructloop.web.csrf import Csrf
@@ -45,6 +49,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     account.router,
     joining.router,
     profile.router,
+    work.router,
+    assignments.router,
+    writing.router,
+    history.router,
     research.router,
     tasks.router,
     agreement.router,

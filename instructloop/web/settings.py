@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -86,6 +86,16 @@ class Settings(BaseModel):
     def cookie(self, name: str) -> str:
         """Return a cookie's name; behind TLS with the prefix by which browsers hold it to this host and to HTTPS."""
         return f"__Host-instructloop-{name}" if self.behind_tls else f"instructloop-{name}"
+
+
+def read_settings(**values: Any) -> Settings:
+    """Return settings; ValueError with the first rule that a value breaks, in one sentence."""
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        text = str(first["ctx"]["error"]) if first["type"] == "value_error" else f"{first['loc'][0]}: {first['msg']}"
+        raise ValueError(text) from error
 
 
 def is_loopback(host: str) -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from instructloop.store import Store
+from instructloop.store import Progress, Store
 from instructloop.store.people import Account
 from instructloop.web.clock import now
 from instructloop.web.pages import render
@@ -24,20 +22,22 @@ DOES = {  # kind of task -> verb and noun, for one and for many
 def home(request: Request, person: Account = allow("owner", "researcher", "labeler", "auditor")) -> Response:
     """Show the start page."""
     store: Store = request.app.state.store
-    context: dict[str, Any] = {"does": DOES, "waiting": {}, "pace": None, "agreement": None}
+    waiting: dict[str, int] = {}
     if person.labeler_id is not None:
-        context["waiting"] = {
-            kind: num for kind, num in store.desk.waiting(person.labeler_id, now(request)).items() if num
-        }
+        counts = store.desk.waiting(person.labeler_id, now(request))
+        waiting = {kind: number for kind, number in counts.items() if number}
     if person.role == "labeler":
-        return render(request, "home_labeler.html", **context)
-    return render(request, "home_team.html", steps=_first_steps(store), task_sets=store.task_sets(), **context)
+        assert person.labeler_id is not None
+        pace = store.desk.pace(person.labeler_id, now(request))
+        return render(request, "home_labeler.html", does=DOES, waiting=waiting, pace=pace)
+    task_sets = store.task_sets()
+    steps = _first_steps(store, task_sets)
+    return render(request, "home_team.html", does=DOES, waiting=waiting, steps=steps, task_sets=task_sets)
 
 
-def _first_steps(store: Store) -> list[tuple[bool, str, str, str]]:
+def _first_steps(store: Store, task_sets: list[Progress]) -> list[tuple[bool, str, str, str]]:
     """Return what a new project needs: whether it is done, its name, what to do, and where."""
     people = [account for account in store.accounts.accounts() if account.state == "active"]
-    task_sets = store.task_sets()
     return [
         (
             any(account.role == "labeler" for account in people),

@@ -54,5 +54,8 @@ def listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        what = os.strerror(error.errno) if error.errno in errno.errorcode else str(error)
-        raise OSError(error.errno, f"cannot listen on {settings.host}, port {settings.port}: {what}") from error
+        code = error.errno or 0
+        what = (
+            os.strerror(code) if code in errno.errorcode else str(error)
+        )  # names that are not known have codes of their own
+        raise OSError(code, f"cannot listen on {settings.host}, port {settings.port}: {what}") from error

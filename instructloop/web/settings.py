@@ -94,8 +94,8 @@ def read_settings(**values: Any) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        text = str(first["ctx"]["error"]) if first["type"] == "value_error" else f"{first['loc'][0]}: {first['msg']}"
-        raise ValueError(text) from error
+        own = first.get("ctx", {}).get("error")  # a rule of ours says it all
+        raise ValueError(str(own) if own else f"{first['loc'][0]}: {first['msg']}") from error
 
 
 def is_loopback(host: str) -> bool:

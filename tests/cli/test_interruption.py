@@ -25,7 +25,8 @@ def test_an_interrupted_loop_says_how_to_go_on_and_ends_the_same(call):
 
 
 LOOP = """
-import functools, sys
+import functools, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background are born with it ignored
 sys.path.insert(0, sys.argv[1])
 from toy_loop import toy
 from instructloop import cli, commands

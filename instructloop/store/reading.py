@@ -42,18 +42,27 @@ def check_selection(
     connection: Connection, task_sets: Collection[str], cohorts: Collection[str], kind: TaskKind
 ) -> None:
     """Refuse a string where a collection of names is meant, unknown names and sets of another kind."""
-    for field, names in (("task_sets", task_sets), ("cohorts", cohorts)):
-        if isinstance(names, str):
-            raise ValueError(f"{field} {names!r} must be a collection of names, not one name")
-        if not names:
-            raise ValueError(f"{field} must name at least one")
+    check_collection("task_sets", task_sets)
+    check_collection("cohorts", cohorts)
     for cohort in cohorts:
         check_word("cohorts: cohort", cohort, COHORTS)
     check_task_sets(connection, task_sets, kind)
 
 
+def check_collection(field: str, names: Collection[str]) -> None:
+    """Refuse one name where several are meant, and none."""
+    if isinstance(names, str):
+        raise ValueError(f"{field} {names!r} must be a collection of names, not one name")
+    if not names:
+        raise ValueError(f"{field} must name at least one")
+
+
 def accepted(answer: Table, task_sets: Collection[str], cohorts: Collection[str]) -> Select[Any]:
-    """Return the query for the latest accepted answers of a table, sorted by id."""
+    """Return the query for the latest accepted answers of a table, sorted by id.
+
+    The cohorts hold for the labeler now and for the task when it was asked: who was held out, or a candidate, and is in
+    another cohort today does not carry those judgements along.
+    """
     column = answer.c["text" if answer is t.demonstration else "tiers"].label("answer")
     return (
         select(*COLUMNS, column)
@@ -61,6 +70,7 @@ def accepted(answer: Table, task_sets: Collection[str], cohorts: Collection[str]
         .where(
             t.task.c.task_set.in_(sorted(task_sets)),
             t.labeler.c.cohort.in_(sorted(cohorts)),
+            t.task.c.cohort.in_(sorted(cohorts)),
             t.assignment.c.state == "submitted",
             ~IS_SUPERSEDED,
         )
@@ -146,10 +156,11 @@ def ratings_by_submission(connection: Connection, ids: Sequence[str]) -> Mapping
 def left_out(connection: Connection, task_sets: Collection[str], cohorts: Collection[str]) -> dict[str, int]:
     """Return how many submissions of these task sets are not among the accepted of these cohorts, by reason.
 
-    Each is counted once: by its cohort first, then as surplus, then as superseded by a revision.
+    Each is counted once: by its labeler's cohort first, then by that of its task, then as surplus, then as superseded.
     """
     reason = case(
         (t.labeler.c.cohort.not_in(sorted(cohorts)), "cohort " + t.labeler.c.cohort),
+        (t.task.c.cohort.not_in(sorted(cohorts)), "task of cohort " + t.task.c.cohort),
         (t.assignment.c.state != "submitted", t.assignment.c.state),
         (IS_SUPERSEDED, "superseded"),
         else_="",

@@ -1,0 +1,301 @@
+"""Candidates: grades of their demonstrations, the report on the paper's criteria, the decision (appendix B.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from statistics import median
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, case, func, insert, select, update
+
+from instructloop.core import screening as criteria
+from instructloop.core.agreement import agreement_by
+from instructloop.core.rankings import Interval
+from instructloop.core.records import COHORTS, Cohort, Ranking, content_id
+from instructloop.core.reliability import ac1_interval
+from instructloop.core.screening import PAPER_CUT_OFFS, CutOffs
+from instructloop.store import gold
+from instructloop.store import tables as t
+from instructloop.store import tables_people as p
+from instructloop.store.audit import record
+from instructloop.store.catalogue import prompt_of
+from instructloop.store.checks import check_text, check_time, check_word
+from instructloop.store.judged import SUBMITTED, WORKED, JudgedRanking, flags_of, judged
+from instructloop.store.reading import IS_SUPERSEDED
+from instructloop.store.reports import TIE_RULES, Candidate, Decision, Gold, ScreeningReport, ToGrade
+from instructloop.store.settings import set_setting, setting
+
+CUT_OFFS = "screening.cut_offs"
+SETS = (gold.SCREENING, gold.SCREENING_WRITING)
+SECONDS = func.coalesce(p.circumstance.c.active_seconds, t.submission.c.seconds)
+"""How long a submission took: active time where the app measured it."""
+
+
+def cut_offs(connection: Connection) -> CutOffs:
+    """Return the cut-offs that apply."""
+    value = setting(connection, CUT_OFFS)
+    return PAPER_CUT_OFFS if value is None else CutOffs(**value)
+
+
+def set_cut_offs(connection: Connection, values: CutOffs, *, by: str, now: datetime) -> None:
+    """Set the cut-offs that apply from now on."""
+    set_setting(connection, CUT_OFFS, asdict(values), by=by, now=now)
+
+
+# Grades
+
+
+def to_grade(connection: Connection, by: str) -> list[ToGrade]:
+    """Return candidates' newest demonstrations without a grade of this account, longest waiting first."""
+    graded = select(p.grade.c.submission_id).where(p.grade.c.account_id == by)
+    query = (
+        select(t.submission.c.id.label("submission_id"), t.demonstration.c.text.label("demonstration"), t.prompt)
+        .select_from(SUBMITTED.join(t.demonstration, t.demonstration.c.submission_id == t.submission.c.id))
+        .join(t.prompt, t.prompt.c.id == t.task.c.prompt_id)
+        .where(
+            t.task.c.task_set == gold.SCREENING_WRITING,
+            t.assignment.c.state.in_(WORKED),
+            ~IS_SUPERSEDED,
+            t.submission.c.id.not_in(graded),
+        )
+        .order_by(t.submission.c.submitted_at, t.submission.c.id)
+    )
+    rows = connection.execute(query).mappings().all()
+    grades = grades_of(connection, [row["submission_id"] for row in rows])
+    return [
+        ToGrade(row["submission_id"], prompt_of(row), row["demonstration"], grades.get(row["submission_id"], {}))
+        for row in rows
+    ]
+
+
+def grades_of(connection: Connection, submission_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return submission -> account -> grade."""
+    found: dict[str, dict[str, int]] = {}
+    for row in connection.execute(select(p.grade).where(p.grade.c.submission_id.in_(list(submission_ids)))):
+        found.setdefault(row.submission_id, {})[row.account_id] = row.grade
+    return found
+
+
+def grade(connection: Connection, submission_id: str, value: int, *, by: str, now: datetime) -> None:
+    """Grade a demonstration of screening; the same account's later grade replaces the earlier."""
+    check_time(now)
+    if isinstance(value, bool) or value not in range(1, 8):
+        raise ValueError(f"grade {value!r} must be a whole number from 1 to 7")
+    query = select(t.task.c.task_set).select_from(SUBMITTED).where(t.submission.c.id == submission_id)
+    if connection.execute(query).scalar() != gold.SCREENING_WRITING:
+        raise ValueError(f"submission {submission_id!r} is no demonstration of screening")
+    key = (p.grade.c.submission_id == submission_id, p.grade.c.account_id == by)
+    old = connection.execute(select(p.grade.c.grade).where(*key).with_for_update()).scalar()
+    values = {"grade": value, "graded_at": now}
+    if old is None:
+        connection.execute(insert(p.grade), {"submission_id": submission_id, "account_id": by} | values)
+    else:
+        connection.execute(update(p.grade).where(*key).values(values))
+    before = None if old is None else {"grade": old}
+    record(
+        connection, at=now, actor=by, action="grade.set", object_id=submission_id, before=before, after={"grade": value}
+    )
+
+
+# Reports
+
+
+def report(connection: Connection, labeler_id: str, limits: CutOffs | None) -> ScreeningReport:
+    """Return how a candidate does on what they submitted so far."""
+    person = person_of(connection, labeler_id)
+    truths = gold.newest(connection, "screening")
+    given = [
+        one
+        for one in judged(connection, task_sets=[gold.SCREENING], labeler=labeler_id, states=WORKED)
+        if one.task_id in truths
+    ]
+    in_order = [(one, truths[one.task_id]) for one in given if truths[one.task_id].tiers]
+    flags, ac1 = flag_figures(connection, given, truths)
+    grades, num_to_grade = demonstration_grades(connection, labeler_id)
+    num_submitted, seconds = work_of(connection, labeler_id)
+    return ScreeningReport(
+        labeler=labeler_id,
+        cut_offs=limits or cut_offs(connection),
+        num_tasks=connection.execute(select(func.count()).where(t.task.c.task_set.in_(SETS))).scalar_one(),
+        num_submitted=num_submitted,
+        num_gold=len(given),
+        flags=flags,
+        flags_ac1=ac1,
+        rankings=agreement_with_gold(in_order),
+        kendall_tau=criteria.kendall_tau_mean([one for one, _ in in_order], as_rankings(in_order)),
+        grade=criteria.demonstration_grade([g for g, _ in grades], [prompt for _, prompt in grades])
+        if grades
+        else None,
+        num_to_grade=num_to_grade,
+        median_seconds=median(seconds) if seconds else None,
+        languages=tuple(person["languages"] or ()),
+        topics=person["topics"] or "",
+        tie_rule=TIE_RULES["drop"],
+    )
+
+
+def person_of(connection: Connection, labeler_id: str) -> RowMapping:
+    """Return a labeler's cohort and self-assessment; ValueError for an unknown one."""
+    query = (
+        select(t.labeler.c.cohort, p.account.c.languages, p.account.c.topics)
+        .select_from(t.labeler.outerjoin(p.account, p.account.c.labeler_id == t.labeler.c.id))
+        .where(t.labeler.c.id == labeler_id)
+    )
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        raise ValueError(f"labeler {labeler_id!r} is not in the store")
+    return row
+
+
+def as_rankings(pairs: Sequence[tuple[JudgedRanking, Gold]]) -> list[Ranking]:
+    """Return the gold of each pair as a researcher's ranking."""
+    return [Ranking(one.prompt_id, "gold", truth.tiers) for one, truth in pairs]
+
+
+def agreement_with_gold(pairs: Sequence[tuple[JudgedRanking, Gold]]) -> Interval | None:
+    """Return the share of pairs that rankings order as gold does, ties left out; None where no pair is left."""
+    given = [Ranking(one.prompt_id, one.labeler, one.tiers) for one, _ in pairs]
+    return agreement_by([*given, *as_rankings(pairs)], lambda a, b: ("gold",), ties="drop").get("gold")
+
+
+def flag_figures(
+    connection: Connection, given: Sequence[JudgedRanking], truths: dict[str, Gold]
+) -> tuple[Interval | None, Interval | None]:
+    """Return the agreement on what is sensitive and its AC1, over completions whose flags are gold."""
+    flags = flags_of(connection, (one.submission_id for one in given))
+    mine: dict[str, dict[str, bool | None]] = {}
+    true: dict[str, dict[str, bool | None]] = {}
+    prompt_of_completion: dict[str, str] = {}
+    for one in given:
+        for key, truth in truths[one.task_id].flags.items():
+            mine[key], true[key] = flags[one.submission_id][key], dict(truth)
+            prompt_of_completion[key] = one.prompt_id
+    if not true:
+        return None, None
+    table = [[float(criteria.is_sensitive(side[key])) for key in true] for side in (mine, true)]
+    ac1 = ac1_interval(table, [prompt_of_completion[key] for key in true])
+    return criteria.flag_agreement(mine, true, prompt_of_completion), ac1
+
+
+def demonstration_grades(connection: Connection, labeler_id: str) -> tuple[list[tuple[int, str]], int]:
+    """Return (grade, prompt) of a candidate's newest demonstrations, and how many nobody has graded."""
+    query = (
+        select(t.submission.c.id, t.task.c.prompt_id)
+        .select_from(SUBMITTED)
+        .where(
+            t.assignment.c.labeler_id == labeler_id,
+            t.task.c.task_set == gold.SCREENING_WRITING,
+            t.assignment.c.state.in_(WORKED),
+            ~IS_SUPERSEDED,
+        )
+        .order_by(t.submission.c.id)
+    )
+    prompt_by_id = {row.id: row.prompt_id for row in connection.execute(query)}
+    grades = grades_of(connection, list(prompt_by_id))
+    found = [(value, prompt_by_id[key]) for key in sorted(grades) for _, value in sorted(grades[key].items())]
+    return found, len(prompt_by_id) - len(grades)
+
+
+def work_of(connection: Connection, labeler_id: str) -> tuple[int, list[float]]:
+    """Return how many screening tasks a candidate submitted, and the seconds that each took where known."""
+    query = (
+        select(SECONDS)
+        .select_from(SUBMITTED.outerjoin(p.circumstance, p.circumstance.c.submission_id == t.submission.c.id))
+        .where(
+            t.assignment.c.labeler_id == labeler_id,
+            t.task.c.task_set.in_(SETS),
+            t.assignment.c.state.in_(WORKED),
+            t.submission.c.revision_of.is_(None),
+        )
+    )
+    seconds = connection.execute(query).scalars().all()
+    return len(seconds), [one for one in seconds if one is not None]
+
+
+# Decisions
+
+
+def candidates(connection: Connection) -> list[Candidate]:
+    """Return the labelers of cohort "screening" and those decided on, sorted by id."""
+    decided: dict[str, Decision] = {}
+    for row in connection.execute(in_order_of_time()).mappings():
+        decided[row["labeler_id"]] = decision_of(row)
+    query = select(t.labeler.c.id, t.labeler.c.cohort).order_by(t.labeler.c.id)
+    is_wanted = (t.labeler.c.cohort == "screening") | t.labeler.c.id.in_(select(p.decision.c.labeler_id))
+    num_tasks = connection.execute(select(func.count()).where(t.task.c.task_set.in_(SETS))).scalar_one()
+    work = work_by_labeler(connection)
+    return [
+        Candidate(row.id, row.cohort, num_tasks, *work.get(row.id, (0, 0)), decided.get(row.id))
+        for row in connection.execute(query.where(is_wanted))
+    ]
+
+
+def work_by_labeler(connection: Connection) -> dict[str, tuple[int, int]]:
+    """Return labeler -> (screening tasks submitted, demonstrations of them that nobody has graded)."""
+    is_graded = select(p.grade.c.submission_id).where(p.grade.c.submission_id == t.submission.c.id).exists()
+    is_waiting = (t.task.c.task_set == gold.SCREENING_WRITING) & ~is_graded
+    query = (
+        select(t.assignment.c.labeler_id, func.count(), func.sum(case((is_waiting, 1), else_=0)))
+        .select_from(SUBMITTED)
+        .where(t.task.c.task_set.in_(SETS), t.assignment.c.state.in_(WORKED), ~IS_SUPERSEDED)
+        .group_by(t.assignment.c.labeler_id)
+    )
+    return {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(query)}
+
+
+def decide(
+    connection: Connection,
+    labeler_id: str,
+    is_accepted: bool,
+    *,
+    cohort: Cohort | None,
+    reason: str,
+    by: str,
+    now: datetime,
+) -> Decision:
+    """Record a decision with the report that it rests on, and move an accepted candidate into their cohort."""
+    check_time(now)
+    check_text("reason of the decision", reason)
+    if person_of(connection, labeler_id)["cohort"] != "screening":
+        raise ValueError(f"labeler {labeler_id} is no candidate: only those of the cohort 'screening' are decided on")
+    if is_accepted:
+        check_word("cohort", cohort, [name for name in COHORTS if name != "screening"])
+    elif cohort is not None:
+        raise ValueError(f"cohort {cohort!r}: who is declined goes into none")
+    seen = report(connection, labeler_id, None)
+    number = len(decisions(connection, labeler_id))
+    values = {
+        "id": content_id("decision", labeler_id, str(number)),
+        "labeler_id": labeler_id,
+        "is_accepted": is_accepted,
+        "cohort": cohort,
+        "reason": reason.strip(),
+        "report": asdict(seen) | {"verdicts": seen.verdicts, "is_passed": seen.is_passed},
+        "decided_by": by,
+        "decided_at": now,
+    }
+    connection.execute(insert(p.decision), values)
+    if is_accepted:
+        connection.execute(update(t.labeler).where(t.labeler.c.id == labeler_id).values(cohort=cohort))
+    details = {"is_accepted": is_accepted, "cohort": cohort}
+    record(connection, at=now, actor=by, action="labeler.decide", object_id=labeler_id, details=details)
+    return decisions(connection, labeler_id)[0]
+
+
+def in_order_of_time() -> Select[Any]:
+    """Return the query for all decisions, oldest first."""
+    return select(p.decision).order_by(p.decision.c.decided_at, p.decision.c.id)
+
+
+def decisions(connection: Connection, labeler_id: str) -> list[Decision]:
+    """Return the decisions about a labeler, newest first."""
+    query = in_order_of_time().where(p.decision.c.labeler_id == labeler_id)
+    return [decision_of(row) for row in connection.execute(query).mappings()][::-1]
+
+
+def decision_of(row: RowMapping) -> Decision:
+    """Return the decision in a row."""
+    names = ("id", "labeler_id", "is_accepted", "cohort", "reason", "report", "decided_by", "decided_at")
+    return Decision(*(row[name] for name in names))

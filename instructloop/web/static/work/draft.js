@@ -74,10 +74,12 @@ export class Draft {
     }
   }
 
-  // A newer rev on the server is ours when an answer or a beacon got lost on the way, else another tab's.
+  // A newer rev on the server is ours when an answer got lost on the way, or when it is the beacon of this page before
+  // a reload; else it is another tab's.
   async compare(rev) {
     const theirs = await send("GET", `/api/assignments/${encodeURIComponent(this.id)}`).catch(() => null);
-    if (theirs?.draft?.body?.tab === this.tab) {
+    const body = theirs?.draft?.body;
+    if (body && (body.tab === this.tab || (this.restored && saysTheSame(body, this.restored)))) {
       this.rev = rev;
       return;
     }
@@ -112,6 +114,16 @@ export class Draft {
     this.stop();
     keep.remove("draft", this.id);
   }
+}
+
+const ABOUT_THE_PAGE = ["tab", "step", "active_seconds", "opened_at"];
+
+// Whether two bodies hold the same answers; a database may have put their keys in another order.
+function saysTheSame(one, other) {
+  const sorted = (value) =>
+    value && typeof value === "object" ? Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, inner]) => [key, sorted(inner)]) : value;
+  const answers = (body) => JSON.stringify(sorted(Object.fromEntries(Object.entries(body).filter(([key]) => !ABOUT_THE_PAGE.includes(key)))));
+  return answers(one) === answers(other);
 }
 
 // What to fill the page with: the server's draft or this device's, and the other one where both went on from the same.

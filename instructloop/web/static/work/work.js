@@ -100,7 +100,10 @@ function restore() {
     clock.resume(body.opened_at ?? 0, body.active_seconds ?? 0);
   }
   if (work.draft && !isLocal) show("saved", new Date(work.draft.saved_at));
-  if (isLocal) changed();
+  if (isLocal) {
+    draft.restored = body;
+    changed();
+  }
   if (other) {
     notice("This device has kept another version of this task, from before it was saved elsewhere.", [
       ["Use this device's version", () => (task.fill(other), (problems.hidden = true), changed())],

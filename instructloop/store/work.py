@@ -195,7 +195,10 @@ def submit(connection: Connection, row: RowMapping, answer: Answer, now: datetim
     assignment_id = row["assignment_id"]
     if isinstance(answer.content, ComparisonForm):
         check_answered(answer.content, row["shown"])
-    revision_of = revised(connection, assignment_id, answer.key) if is_revision else None
+    revision_of = None
+    if is_revision:
+        labelling.find(connection, assignment_id, now)  # locks it, so that nobody else revises in between
+        revision_of = revised(connection, assignment_id, answer.key)
     sent = labelling.Sent(now, answer.key, answer.active_seconds, revision_of)
     submission_id, is_new = labelling.submit(connection, assignment_id, answer.content, sent)
     if is_new:

@@ -81,7 +81,12 @@ def create_app(
     """
     settings = settings or Settings()
     app = FastAPI(
-        docs_url=None, redoc_url=None, openapi_url=None, title="instructloop", middleware=_surroundings(settings)
+        title="instructloop",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # it would redirect to the scheme that the proxy in front speaks with us
+        middleware=_surroundings(settings),
     )
     app.state.store = store if isinstance(store, Store) else Store.open(store)
     app.state.settings = settings

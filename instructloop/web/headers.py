@@ -58,9 +58,10 @@ class SecurityHeaders:
 
         try:
             await self.app(scope, receive, send_with_headers)
-        except Exception:
+        except Exception as error:
             if status == 0:
-                await respond(Request(scope), Problem(500))(scope, receive, send_with_headers)
+                problem = Problem(503 if isinstance(error, OSError) else 500)  # OSError: the store cannot be read
+                await respond(Request(scope), problem)(scope, receive, send_with_headers)
             raise  # the server writes the traceback
         finally:
             # The template of the path, never the path: invitations have their secret in it.

@@ -23,7 +23,7 @@ STUDIES = ("owner", "researcher", "auditor")
 LINKS = (
     Link("/", "Home", ("owner", "researcher", "labeler", "auditor")),
     Link("/work", "Label", LABELS),
-    Link("/write", "Write prompts", LABELS),
+    Link("/write", "Write", LABELS),
     Link("/history", "History", LABELS),
     Link("/research", "Research", STUDIES),
     Link("/exports", "Exports", STUDIES),

@@ -32,6 +32,13 @@ def assert_safe(answer) -> None:
     assert "server" not in answer.headers
 
 
+def break_store(app: FastAPI, error: Exception) -> None:
+    def fail(store: object) -> None:
+        raise error
+
+    app.state.store = type("Broken", (), {"accounts": property(fail)})()
+
+
 def test_every_answer_has_the_security_headers(visitor: Browser, labeler: Browser):
     same = {"Sec-Fetch-Site": "same-origin"}
     answers = {
@@ -53,16 +60,23 @@ def test_every_answer_has_the_security_headers(visitor: Browser, labeler: Browse
 
 
 def test_a_fault_of_ours_is_a_page_with_headers_and_no_traceback(app: FastAPI, labeler: Browser):
-    def fail() -> None:
-        raise ZeroDivisionError("the secret of line 42")
-
-    app.state.store = type("Broken", (), {"accounts": property(lambda self: fail())})()
+    break_store(app, ZeroDivisionError("the secret of line 42"))
     answer = Browser(app, raise_server_exceptions=False, cookies=labeler.cookies).get("/")
     assert answer.status_code == 500
     assert_safe(answer)
     assert "ZeroDivisionError" not in answer.text
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"] in answer.text
+
+
+def test_a_store_that_cannot_be_read_is_said_to_be_for_the_moment(app: FastAPI, labeler: Browser):
+    break_store(app, OSError(28, "disk is full", "/home/secret/store.sqlite"))
+    answer = Browser(app, raise_server_exceptions=False, cookies=labeler.cookies).get(
+        "/", headers={"Accept": "application/json"}
+    )
+    assert answer.status_code == 503
+    assert answer.json() == {"error": "The store cannot be written at the moment. What you saved before is kept."}
+    assert_safe(answer)
 
 
 def test_tls_in_front_adds_strict_transport(store: Store, clock: TestClock):

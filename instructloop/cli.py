@@ -59,11 +59,12 @@ def init(
     data: Annotated[Path | None, typer.Option(help="Folder with your demonstrations and rankings.")] = None,
     directory: Dir = Path(),
     seed: Seed = 1,
+    people: Annotated[str, typer.Option(help="app: the loop waits for labelers in the app.")] = "simulated",
 ) -> None:
     """Make a workspace: a folder with loop.yaml, where everything of one loop will be."""
     from instructloop import commands
 
-    commands.make(directory, recipe, seed=seed, data=data)
+    commands.make(directory, recipe, seed=seed, data=data, people=commands.who_labels(people))
     print(f"made {directory / 'loop.yaml'}; next: {commands.command('run', directory)}")
 
 
@@ -131,6 +132,54 @@ def real(
     from instructloop import commands
 
     commands.whole_loop(directory, "real", seed=seed, data=data)
+
+
+@app.command(
+    "simulate-labelers", epilog="Example: instructloop simulate-labelers --url http://127.0.0.1:8800 --dir try"
+)
+def simulate_labelers(
+    url: Annotated[str, typer.Option(help="Where the app is, as `instructloop web` says it.")],
+    directory: Dir = Path(),
+    team: Annotated[int, typer.Option(help="How many training labelers; held-out ones are added, 3 for 8.")] = 40,
+    seed: Annotated[int | None, typer.Option(help="Of the labelers; the workspace's if not given.", min=0)] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="How many times as fast as people; without it they do not pause.")
+    ] = None,
+) -> None:
+    """Let the microworld's simulated labelers work in the app through HTTP, to try it or to load it."""
+    from instructloop import commands
+
+    commands.simulate(commands.open_workspace(directory), url, num_train=team, seed=seed, speed=speed)
+
+
+@app.command(epilog="Example: instructloop web --dir demo")
+def web(
+    directory: Dir = Path(),
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine only with TLS in front.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0: any free one.", min=0, max=65535)] = 8800,
+    url: Annotated[str | None, typer.Option(help="How people reach it, as https://labels.example.org.")] = None,
+    behind_tls: Annotated[bool, typer.Option("--behind-tls", help="A proxy in front of it speaks HTTPS.")] = False,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Listen beyond this machine without TLS: passwords can be read.")
+    ] = False,
+    trust_proxy: Annotated[
+        list[str] | None, typer.Option(metavar="ADDRESS", help="Believe this proxy about whom it speaks for.")
+    ] = None,
+) -> None:
+    """Serve the labelling app: the workspace's store, or with `people: app` the one that DATABASE_URL names."""
+    from instructloop import commands
+
+    commands.serve(
+        directory,
+        host=host,
+        port=port,
+        url=url,
+        behind_tls=behind_tls,
+        allow_remote=allow_remote,
+        trusted_proxies=tuple(trust_proxy or ()),
+    )
 
 
 def _add_stage(verb: str, stage: str, does: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console as Screen
 
@@ -14,7 +15,7 @@ from instructloop import tables
 from instructloop.console import Console, open_console
 from instructloop.recipes import NAMES, load
 from instructloop.runs import Run, lineage
-from instructloop.workspace import FILE, Workspace, parse_set, suggestion
+from instructloop.workspace import DATABASE, FILE, WhoLabels, Workspace, parse_set, suggestion
 
 if TYPE_CHECKING:
     from instructloop.stages.round import Recipe, StepState
@@ -29,7 +30,7 @@ def command(verb: str, directory: Path) -> str:
     return f"instructloop {verb}" + ("" if directory == Path() else f" --dir {directory}")
 
 
-def make(directory: Path, recipe: str, *, seed: int, data: Path | None) -> Workspace:
+def make(directory: Path, recipe: str, *, seed: int, data: Path | None, people: WhoLabels = "simulated") -> Workspace:
     """Make a workspace; Usage for an unknown recipe and for data that is missing or of no effect."""
     if recipe not in NAMES:
         raise Usage(f"recipe {recipe!r} is unknown{suggestion(recipe, NAMES)}")
@@ -37,7 +38,15 @@ def make(directory: Path, recipe: str, *, seed: int, data: Path | None) -> Works
         raise Usage("recipe real needs --data FOLDER: where your demonstrations and rankings are")
     if recipe == "microworld" and data is not None:
         raise Usage("--data has no effect on recipe microworld, whose labelers are simulated")
-    return Workspace.create(directory, recipe, seed=seed, data=data)
+    return Workspace.create(directory, recipe, seed=seed, data=data, people=people)
+
+
+def who_labels(word: str) -> WhoLabels:
+    """Return who does people's part; Usage for another word than those of loop.yaml."""
+    for known in get_args(WhoLabels):
+        if word == known:
+            return known
+    raise Usage(f"--people {word!r} is unknown{suggestion(word, get_args(WhoLabels))}")
 
 
 def open_workspace(directory: Path, settings: Sequence[str] | None = None) -> Workspace:
@@ -107,6 +116,36 @@ def whole_loop(directory: Path, recipe: str, *, seed: int, data: Path | None) ->
     say_report(workspace)
 
 
+def simulate(workspace: Workspace, url: str, *, num_train: int, seed: int | None, speed: float | None) -> None:
+    """Let simulated labelers work in the app at `url`, then say what is next."""
+    from instructloop.simulated.visit import visit
+
+    with open_console() as console:
+        visit(workspace, url, console, num_train=num_train, seed=seed, speed=speed)
+    print(f"next: {command('run', workspace.root)}   goes on from what they submitted")
+
+
+def serve(directory: Path, **settings: Any) -> None:
+    """Serve the labelling app of a workspace until it is stopped; Usage for settings that are unsafe or unclear."""
+    try:
+        from instructloop.web.serving import serve as serve_app
+        from instructloop.web.settings import read_settings
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is missing: pip install 'instructloop[web]' brings it") from error
+    try:
+        read = read_settings(**settings)
+    except ValueError as error:
+        raise Usage(str(error)) from error
+    workspace = Workspace.open(directory)
+    if os.environ.get(DATABASE) and not workspace.waits_for_people:
+        where = directory / FILE
+        raise Usage(f"{DATABASE} has no effect: people are simulated in {where}. Unset it, or say `people: app` there")
+    try:
+        serve_app(workspace.store, read, folder=workspace.root, say=lambda line: print(line, flush=True))
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("the labelling app is stopped; what people saved is kept") from stop
+
+
 def show_lineage(workspace: Workspace, name: str, *, full: bool, verify: bool) -> None:
     """Print the ancestors of a run with their hashes; with `verify` every file is hashed again first."""
     tree = lineage(Run.find(workspace.runs, name))
@@ -134,7 +173,8 @@ def say_states(workspace: Workspace, states: Sequence[StepState]) -> None:
     """Print where steps stand and what is next."""
     screen = _screen()
     screen.print(tables.status_table(states, workspace.runs))
-    screen.print(tables.next_line(states, command("run", workspace.root)), markup=False, soft_wrap=True)
+    said = tables.next_line(states, command("run", workspace.root), command("web", workspace.root))
+    screen.print(said, markup=False, soft_wrap=True)
 
 
 def say_report(workspace: Workspace) -> None:

@@ -42,14 +42,14 @@ def status_table(states: Sequence[StepState], runs: Path) -> Table:
     return table
 
 
-def next_line(states: Sequence[StepState], command: str) -> str:
-    """Return what to do next, in one line; `command` is what would go on, as one types it."""
+def next_line(states: Sequence[StepState], command: str, app: str) -> str:
+    """Return what to do next, in one line; `command` is what would go on, `app` where people work, as one types it."""
     by = {status: [state for state in states if state.status == status] for status in SIGNS}
     waiting = ", ".join(f"{state.name} ({state.detail})" for state in by["waiting"])
     if workable := [state.name for state in (*by["running"], *by["ready"])]:
-        return f"next: {command}   does {', '.join(workable)}" + (f"; people: {waiting}" if waiting else "")
+        return f"next: {command}   does {', '.join(workable)}" + (f"; people in {app}: {waiting}" if waiting else "")
     if waiting:
-        return f"next: people: {waiting}; then {command}"
+        return f"next: people in {app}: {waiting}; then {command}"
     return "done: every step of this round" if not by["blocked"] else "nothing can go on"
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=BaseModel)
 Overrides = Mapping[str, Mapping[str, Any]]
+WhoLabels = Literal["simulated", "app"]
 FILE = "loop.yaml"
+DATABASE = "DATABASE_URL"
+"""The environment variable that names the database of a workspace whose people work in the app."""
 
 
 def utc_now() -> datetime:
@@ -47,7 +51,10 @@ Loader.add_implicit_resolver(
 
 
 class LoopConfig(BaseModel):
-    """What loop.yaml says: `recipe`, `seed`, `round`, perhaps `set` (step -> field -> value) and `data`, a folder."""
+    """What loop.yaml says: `recipe`, `seed`, `round`, perhaps `set` (step -> field -> value), `data` and `people`.
+
+    `data` is a folder. `people: app` makes the steps that need people wait for what labelers do in the app.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     recipe: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -55,6 +62,7 @@ class LoopConfig(BaseModel):
     round: int = Field(ge=1)
     overrides: dict[str, dict[str, Any]] = Field(default={}, alias="set")
     data: str | None = None
+    people: WhoLabels = "simulated"
 
     @field_validator("overrides", mode="before")
     @classmethod
@@ -79,6 +87,7 @@ class Workspace:
         seed: int = 1,
         round: int = 1,  # noqa: A002 - the word of the field
         data: Path | None = None,
+        people: WhoLabels = "simulated",
     ) -> Workspace:
         """Make a workspace in `path`; ValueError when there is one already or the values break a rule of loop.yaml."""
         if (path / FILE).exists():
@@ -90,6 +99,8 @@ class Workspace:
             if not data.is_dir():
                 raise ValueError(f"data {data} is no folder")
             content["data"] = str(data.resolve())
+        if people != "simulated":
+            content["people"] = people
         parse_config(content, path / FILE)
         (path / "runs").mkdir(parents=True, exist_ok=True)
         (path / "cache").mkdir(exist_ok=True)
@@ -143,12 +154,22 @@ class Workspace:
         """Name -> run id of what has been published here."""
         return published(self.runs)
 
+    @property
+    def waits_for_people(self) -> bool:
+        """Whether labelers work in the app and the loop waits for them."""
+        return self.config.people == "app"
+
+    @property
+    def store_place(self) -> str | Path:
+        """Where the store is: store.sqlite, or what DATABASE_URL names where people work in the app."""
+        return (os.environ.get(DATABASE) if self.waits_for_people else None) or self.root / "store.sqlite"
+
     @cached_property
     def store(self) -> Store:
-        """The database of prompts, completions and judgements: store.sqlite, made when missing."""
+        """The database of prompts, completions and judgements, made when missing."""
         from instructloop.store.store import Store
 
-        return Store.open(self.root / "store.sqlite")
+        return Store.open(self.store_place)
 
     def __getstate__(self) -> dict[str, Any]:
         """A worker process opens a store of its own."""
@@ -178,7 +199,7 @@ def parse_config(content: Any, file: Path) -> LoopConfig:
     try:
         return LoopConfig.model_validate(content)
     except ValidationError as error:
-        known = ["recipe", "seed", "round", "set", "data"]
+        known = ["recipe", "seed", "round", "set", "data", "people"]
         raise ValueError(f"{file}: {_first_error(error, known)}") from error
 
 

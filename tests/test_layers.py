@@ -27,6 +27,7 @@ LAYERS = {
     "stages": 4,
     "recipes": 5,
     "tables": 5,
+    "simulated": 5.2,
     "commands": 5.5,
     "cli": 6,
 }
@@ -97,6 +98,9 @@ def test_only_models_imports_transformers_and_only_store_imports_sqlalchemy():
         "import instructloop.store.store, instructloop.store.freeze",
         "import instructloop.runs, instructloop.workspace",
         "import instructloop.evals.report",
+        "import instructloop.web.serving",
+        "import instructloop.commands",
+        "import instructloop.simulated.visit",
         "import instructloop.cli",
         "import sys; sys.argv = ['instructloop', '--help']\n"
         "try:\n    from instructloop.cli import main; main()\nexcept SystemExit: pass",

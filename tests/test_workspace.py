@@ -90,6 +90,7 @@ def test_a_folder_that_is_no_workspace_is_named(tmp_path: Path):
         ("recipe: m\nseed: 1\nround: 1\nset: {ppo: 3}", "set.ppo = 3"),
         ("recipe: 3\nseed: 1\nround: 1", "recipe = 3"),
         ("recipe: m\nseed: 1\nseed: 2\nround: 1", "line 1: seed stands twice"),
+        ("recipe: m\nseed: 1\nround: 1\npeople: ap", "people = 'ap': input should be 'simulated' or 'app'"),
         ("recipe: [", "cannot be read: line 1"),
         ("", "must be a mapping with at least `recipe: NAME`, not nothing"),
         ("1: 2", "every key must be a word, not 1"),
@@ -100,6 +101,22 @@ def test_a_wrong_loop_file_is_refused_with_file_key_and_rule(tmp_path: Path, tex
         Workspace.open(written(tmp_path, text))
     assert str(error.value).startswith(str(tmp_path / "loop.yaml"))
     assert said in str(error.value)
+
+
+def test_people_are_simulated_unless_the_file_says_that_they_work_in_the_app(tmp_path: Path):
+    assert not Workspace.create(tmp_path / "default", "x").waits_for_people
+    assert "people" not in (tmp_path / "default" / "loop.yaml").read_text()
+    assert Workspace.create(tmp_path / "app", "x", people="app").waits_for_people
+    assert Workspace.open(tmp_path / "app").waits_for_people
+
+
+def test_the_environment_names_the_database_of_people_in_the_app_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    default, app = Workspace.create(tmp_path / "default", "x"), Workspace.create(tmp_path / "app", "x", people="app")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert app.store_place == tmp_path / "app" / "store.sqlite"
+    monkeypatch.setenv("DATABASE_URL", "postgresql://somewhere/labels")
+    assert app.store_place == "postgresql://somewhere/labels"
+    assert default.store_place == tmp_path / "default" / "store.sqlite"
 
 
 def test_a_number_without_a_dot_is_a_number(tmp_path: Path):

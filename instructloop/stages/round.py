@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from instructloop.console import Console
 from instructloop.runs import Run, publish
-from instructloop.stages.labels import Waiting, task_set
+from instructloop.stages.labels import Waiting, at_it, so_far, task_set
 from instructloop.workspace import Workspace
 
 Status = Literal["done", "running", "waiting", "ready", "blocked"]
@@ -173,13 +173,18 @@ def _state(workspace: Workspace, step: Step, parents: Mapping[str, Run], run: Ru
 
 
 def _people_state(workspace: Workspace, step: Step, parents: Mapping[str, Run]) -> StepState:
-    progress = workspace.store.progress(task_set(workspace.round, step.name, step.config, parents))
-    if progress.num_tasks == 0:
-        return StepState(step.name, step.stage, "ready", None, "tasks are not open yet")
-    done, all_ = progress.num_submitted, progress.num_judgements_wanted
-    if not progress.num_remaining:
-        return StepState(step.name, step.stage, "ready", None, f"{done} judgements are in: can be frozen")
-    return StepState(step.name, step.stage, "waiting", None, f"{done} of {all_} judgements are in")
+    """Return how far people are with a step's tasks, and who of them has one at this moment."""
+    tasks = task_set(workspace.round, step.name, step.config, parents)
+    known = {progress.task_set: progress for progress in workspace.store.task_sets()}
+    if tasks not in known:
+        return StepState(step.name, step.stage, "ready", None, "its tasks are not open yet")
+    progress = known[tasks]
+    if progress.is_done:
+        detail = f"{progress.num_submitted} judgements are in: can be frozen"
+        return StepState(step.name, step.stage, "ready", None, detail)
+    names = ", ".join(at_it(workspace.store, tasks, workspace.now())) or "nobody"
+    detail = f"{so_far(progress)}; at it now: {names}"
+    return StepState(step.name, step.stage, "waiting", None, detail)
 
 
 __all__ = [

@@ -20,11 +20,13 @@ def test_help_comes_in_well_under_a_second():
     done = subprocess.run([sys.executable, "-m", "instructloop", "--help"], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.8  # of the processor
-    for verb in ("init", "status", "run", "lineage", "report", "demo", "real", *STAGES):
+    for verb in ("init", "status", "run", "lineage", "report", "demo", "real", "simulate-labelers", *STAGES):
         assert verb in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["init", "status", "run", "lineage", "report", "demo", "real", *STAGES])
+@pytest.mark.parametrize(
+    "verb", ["init", "status", "run", "lineage", "report", "demo", "real", "simulate-labelers", *STAGES]
+)
 def test_the_help_of_every_verb_has_an_example(call, verb: str):
     said = call(verb, "--help")
     assert said.code == 0
@@ -47,6 +49,8 @@ def test_no_verb_shows_the_help(call):
         (["init", "--recipe", "mikroworld"], "recipe 'mikroworld' is unknown; did you mean microworld?"),
         (["init", "--recipe", "real"], "needs --data FOLDER"),
         (["init", "--data", "."], "--data has no effect"),
+        (["init", "--people", "apps"], "--people 'apps' is unknown; did you mean app?"),
+        (["simulate-labelers"], "Missing option '--url'"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(call, arguments: list[str], error: str):
@@ -75,6 +79,21 @@ def test_init_makes_a_workspace_and_says_how_to_go_on(call):
     assert said.out == "made mine/loop.yaml; next: instructloop run --dir mine\n"
     assert Path("mine/loop.yaml").read_text() == "recipe: microworld\nseed: 4\nround: 1\n"
     assert call("init", "--dir", "mine").code == 1
+
+
+def test_init_can_make_a_loop_that_waits_for_the_app(call):
+    call("init", "--people", "app")
+    assert Path("loop.yaml").read_text() == "recipe: microworld\nseed: 1\nround: 1\npeople: app\n"
+
+
+def test_the_next_line_says_where_people_work():
+    from instructloop.stages.round import StepState
+    from instructloop.tables import next_line
+
+    waiting = StepState("rankings", "s5_rankings", "waiting", None, "3 of 9 judgements are in; at it now: Ann")
+    assert next_line([waiting], "instructloop run", "instructloop web") == (
+        "next: people in instructloop web: rankings (3 of 9 judgements are in; at it now: Ann); then instructloop run"
+    )
 
 
 def test_status_says_what_is_next_before_and_after(call):

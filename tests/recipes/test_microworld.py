@@ -14,6 +14,7 @@ from instructloop.microworld.labelers import team
 from instructloop.microworld.made_up import synthetic_sets
 from instructloop.microworld.world import world_of
 from instructloop.recipes import microworld
+from instructloop.recipes.microworld_people import heldout_noise
 from instructloop.stages import s7_ppo
 from instructloop.store import TaskItem
 from instructloop.workspace import Workspace
@@ -44,6 +45,19 @@ def test_text_keeps_clear_of_the_prompts_so_other_prompts_make_another_run_of_it
     prompts._book.cache_clear()
     assert few.keys() == more.keys() == {"raw_prompts"}
     assert few != more
+
+
+def test_people_in_the_app_are_waited_for_and_change_no_configuration_but_what_the_report_says_of_them(tmp_path: Path):
+    default = microworld.recipe(Workspace.create(tmp_path / "default", "microworld")).steps
+    app = microworld.recipe(Workspace.create(tmp_path / "app", "microworld", people="app")).steps
+    asked = {"demonstrations", "rankings", "rankings_second", "rankings_third", "eval_rankings"}
+    assert {step.name for step in default if "people" in step.hooks} == asked
+    assert {step.name for step in app if step.by_people and not step.hooks} == asked
+    for one, other in zip(default, app, strict=True):
+        assert (one.name, one.stage, one.parents, one.inputs) == (other.name, other.stage, other.parents, other.inputs)
+        if one.name != "evaluation":
+            assert one.config == other.config
+    assert (default[-1].config.simulated, app[-1].config.simulated) == (True, False)  # type: ignore[attr-defined]
 
 
 def _open(space: Workspace, sets: Sequence[Shown]) -> str:
@@ -85,7 +99,7 @@ def test_heldout_labelers_agree_as_often_as_the_papers_whatever_they_are_shown(t
     tasks = _open(space, sets)
     assert [_texts(one) for one in sets_in(space.store, tasks)] == [_texts(one) for one in sets]
 
-    scale = microworld._noise_scale(space, tasks, people, judge, 1)
+    scale = heldout_noise(space.store, tasks, people, judge, 1)
     panel = Panel(people, sets, judge.assess, purpose="evaluation", seed=1, num_per_set=2)
     assert scale.keys() == {"heldout"}
     assert panel.agreement(scale["heldout"]).value == pytest.approx(0.773, abs=0.013)

@@ -146,4 +146,4 @@ def test_a_step_that_waits_for_people_stops_nothing_else(toy, workspace: Workspa
     console = Quiet()
     states = engine.run(workspace, lambda _: recipe, console)
     assert {s.name: s.status for s in states} == {"one": "done", "two": "ready", "four": "done"}
-    assert "two waits for people: 2 of 5" in console.messages
+    assert "two waits for people: 2 of 5 judgements are in" in console.messages

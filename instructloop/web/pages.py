@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def asset(name: str) -> str:
 
 def when(time: datetime) -> Markup:
     """Return a time that is read as UTC where no script runs, and in the reader's zone where one does."""
-    text = f"{time:%d %b %Y, %H:%M} UTC"
+    text = f"{time.astimezone(UTC):%d %b %Y, %H:%M} UTC"
     return Markup('<time datetime="{}">{}</time>').format(time.isoformat(timespec="seconds"), text)
 
 

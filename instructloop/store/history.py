@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select
 from instructloop.core.records import Prompt
 from instructloop.store import tables as t
 from instructloop.store.catalogue import prompt_of
-from instructloop.store.pace import THEIR_FIRST
+from instructloop.store.pace import IS_FIRST, THEIR_FIRST
 from instructloop.store.rows import TaskKind
 
 PLACE = (t.submission.c.submitted_at, t.submission.c.assignment_id)
@@ -28,7 +28,7 @@ FIRST_OF = (
     .where(
         t.submission.c.assignment_id == bindparam("assignment"),
         t.assignment.c.labeler_id == bindparam("labeler"),
-        t.submission.c.revision_of.is_(None),
+        IS_FIRST,
     )
 )
 

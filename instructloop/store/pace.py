@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from statistics import median
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from instructloop.core.agreement import agreement_by_labeler
 from instructloop.core.rankings import Interval
@@ -25,6 +25,8 @@ NUM_RECENT = 50
 NUM_DAYS = 14
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 
+# Not "IS NULL": without statistics SQLite would begin with that index and walk every labeler's submissions.
+IS_FIRST = func.coalesce(t.submission.c.revision_of, "") == ""
 THEIR_FIRST = (  # first submissions of one labeler: a revision is no second judgement
     select(
         t.submission.c.id.label("submission_id"),
@@ -38,7 +40,7 @@ THEIR_FIRST = (  # first submissions of one labeler: a revision is no second jud
     .join(t.assignment, t.assignment.c.id == t.submission.c.assignment_id)
     .join(t.task, t.task.c.id == t.assignment.c.task_id)
     .outerjoin(p.circumstance, p.circumstance.c.submission_id == t.submission.c.id)
-    .where(t.assignment.c.labeler_id == bindparam("labeler"), t.submission.c.revision_of.is_(None))
+    .where(t.assignment.c.labeler_id == bindparam("labeler"), IS_FIRST)
 )
 RECENT = (
     THEIR_FIRST.where(t.task.c.kind == bindparam("kind"), p.circumstance.c.active_seconds.is_not(None))

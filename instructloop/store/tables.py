@@ -177,9 +177,11 @@ Index(
     sqlite_where=text("state = 'leased'"),
     postgresql_where=text("state = 'leased'"),
 )
+# With the state in it SQLite prefers it to the labeler's whole history, which has no more equal columns.
 Index(
     "ix_assignment_held",
     assignment.c.labeler_id,
+    assignment.c.state,
     sqlite_where=text("state = 'leased'"),
     postgresql_where=text("state = 'leased'"),
 )

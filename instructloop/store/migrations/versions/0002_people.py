@@ -25,10 +25,17 @@ APPEND_ONLY = (
 
 def upgrade() -> None:
     op.create_index("ix_assignment_labeler", "assignment", ["labeler_id", "claimed_at"])
+    index_leases(["labeler_id", "state"])
     create_tables()
     for table in APPEND_ONLY:
         for event in ("UPDATE", "DELETE"):
             forbid(table, event)
+
+
+def index_leases(columns: list[str]) -> None:
+    is_leased = sa.text("state = 'leased'")
+    op.drop_index("ix_assignment_held", "assignment")
+    op.create_index("ix_assignment_held", "assignment", columns, sqlite_where=is_leased, postgresql_where=is_leased)
 
 
 def forbid(table: str, event: str) -> None:
@@ -299,6 +306,7 @@ def create_tables() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_assignment_labeler", "assignment")
+    index_leases(["labeler_id"])
     op.drop_table("grade")
     op.drop_table("circumstance")
     op.drop_table("draft")

@@ -152,6 +152,39 @@ def test_a_reload_half_way_loses_nothing(store, labeler_page):
     assert page.input_value("[name=note-B]") == "half-way and on"
 
 
+def test_what_the_server_never_got_comes_back_from_this_device(store, labeler_page):
+    page = labeler_page
+    open_demonstrations(store)
+    page.add_init_script("navigator.sendBeacon = () => false")
+    open_task(page)
+    page.route("**/draft", lambda route: route.abort())
+    page.keyboard.type("It rains.")
+    wait_for_state(page, "offline")
+    page.reload()
+    page.wait_for_selector("#work[data-ready]")
+    assert page.input_value("[name=text]") == "It rains."
+    assert rows(store, "SELECT * FROM draft") == []
+    page.unroute("**/draft")
+    wait_for_state(page, "saved")
+    assert [json.loads(row.body)["text"] for row in rows(store, "SELECT body FROM draft")] == ["It rains."]
+
+
+def test_a_submission_left_behind_goes_off_from_the_next_task(store, labeler_page):
+    page = labeler_page
+    open_demonstrations(store)
+    open_comparison(store)
+    page.goto("/work?kind=demonstrate")
+    page.wait_for_selector("#work[data-ready]")
+    page.keyboard.type("It rains.")
+    page.route("**/submit", lambda route: route.abort())
+    page.keyboard.press("Control+Enter")
+    wait_for_state(page, "waiting")
+    page.unroute("**/submit")
+    page.goto("/work?kind=compare")
+    page.wait_for_selector("#announce:has-text('now with the server')", state="attached")
+    assert [row.text for row in rows(store, "SELECT text FROM demonstration")] == ["It rains."]
+
+
 def test_without_a_connection_work_goes_on_and_arrives_once(store, labeler_page):
     page = labeler_page
     open_demonstrations(store)

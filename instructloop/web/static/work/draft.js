@@ -69,7 +69,8 @@ export class Draft {
     } else if (error.status === 409 && "rev" in error.body) {
       await this.compare(error.body.rev);
     } else {
-      this.isStopped = true;
+      this.failures += 1;
+      this.isStopped = ![400, 413].includes(error.status); // what cannot be kept may be edited until it can
       this.show("refused", error);
     }
   }

@@ -35,6 +35,7 @@ const STATES = {
   refused: (error) => `Not saved – ${error.message}`,
   waiting: () => "Offline – kept on this device, will be sent as soon as the connection is back",
   sending: () => "Sending …",
+  submitted: (receipt) => receipt,
 };
 
 let lastNews = null;
@@ -53,7 +54,8 @@ function show(state, detail) {
     ]);
   } else if (state === "refused") {
     const isOut = [401, 403].includes(detail.status);
-    notice(isOut ? "You are signed out. What you did is kept on this device: sign in again, then open this page again." : detail.message, isOut ? [["Sign in", () => location.assign("/sign-in")]] : []);
+    const advice = "What you did is kept on this device: sign in again, and this page goes on where you are.";
+    notice(isOut ? `${detail.message} ${advice}` : detail.message, isOut ? [["Sign in", () => location.assign(`/sign-in?next=${location.pathname}`)]] : []);
   }
 }
 
@@ -99,6 +101,9 @@ function restore() {
     key = body.key ?? key;
     clock.resume(body.opened_at ?? 0, body.active_seconds ?? 0);
   }
+  const submitted = sessionStorage.getItem("submitted");
+  sessionStorage.removeItem("submitted");
+  if (submitted) show("submitted", submitted);
   if (work.draft && !isLocal) show("saved", new Date(work.draft.saved_at));
   if (isLocal) {
     draft.restored = body;
@@ -155,9 +160,9 @@ async function sendIn(action, message) {
         ["Go on editing instead", () => stopping.abort()],
       ]);
     };
-    const { receipt, next } = await deliver(work.id, action, message, { waiting, signal: stopping.signal });
+    const { next } = await deliver(work.id, action, message, { waiting, signal: stopping.signal });
     draft.forget();
-    sessionStorage.setItem("receipt", `Submitted ${time(new Date())}, receipt ${receipt}`);
+    sessionStorage.setItem("submitted", `Last task submitted ${time(new Date())}`);
     location.assign(isRevision ? "/history" : next);
   } catch (error) {
     lock(false);
@@ -227,7 +232,7 @@ const keys = new Keys(
 );
 
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("input", (event) => event.target.closest("[data-view]") || changed());
+form.addEventListener("input", changed);
 button.addEventListener("click", submit);
 form.querySelector("[data-keys]").addEventListener("click", () => keys.open());
 for (const opener of form.querySelectorAll("[data-open]:is(button)")) {

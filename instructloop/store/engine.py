@@ -107,6 +107,7 @@ def set_pragmas(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> 
         "journal_mode = WAL",
         "synchronous = NORMAL",  # WAL stays consistent; a power cut may lose the last commits, a killed process none
         "foreign_keys = ON",
+        "secure_delete = ON",  # what is deleted, a person's name say, is overwritten in the file
     ):
         connection.execute(f"PRAGMA {pragma}")
 

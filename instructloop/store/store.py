@@ -11,6 +11,7 @@ from instructloop.core.records import Cohort, Completion, Prompt, Split
 from instructloop.store import catalogue, claims, importing, labelling, reading, tasks
 from instructloop.store.accounts import Accounts
 from instructloop.store.audit import Audit
+from instructloop.store.deletion import Deletion
 from instructloop.store.desk import Desk
 from instructloop.store.engine import Database, open_database
 from instructloop.store.exports import Exports
@@ -52,6 +53,11 @@ class Store:
     def audit(self) -> Audit:
         """Who changed what."""
         return Audit(self._database)
+
+    @property
+    def deletion(self) -> Deletion:
+        """Removing people."""
+        return Deletion(self._database)
 
     @property
     def desk(self) -> Desk:

@@ -76,7 +76,7 @@ def account_page(request: Request, account_id: str, person: Account = MAY_READ) 
     """One account: role, state, and for the owner what a deletion would touch."""
     store: Store = request.app.state.store
     one = found(store, account_id)
-    counts = store.deletion.dry_run(one.id) if person.role == "owner" and one.state != "removed" else None
+    counts = store.deletion.dry_run(one.id).rows() if person.role == "owner" and one.state != "removed" else None
     events = store.audit.events(limit=20, object_id=one.id)
     return show(
         request,

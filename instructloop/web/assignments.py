@@ -13,6 +13,7 @@ from instructloop.web import answers
 from instructloop.web.clock import now
 from instructloop.web.csrf import FIELD
 from instructloop.web.errors import Problem
+from instructloop.web.feedback import feedback_on
 from instructloop.web.policy import allow
 
 router = APIRouter(prefix="/api")
@@ -143,6 +144,8 @@ def store_answer(
         fields = answers.annotation_fields(annotation)
     except answers.WrongAnswer as wrong:
         raise Problem(400, str(wrong), field=wrong.field) from wrong
+    if is_revision and item.submission is not None and feedback_on(request, item.submission.id) is not None:
+        raise Problem(409, "You were told a researcher's judgement of this task, so it stays as it is.")
     desk, labeler = desk_of(request), labeler_of(person)
     version = item.instruction.version if sent.instruction_version is None else sent.instruction_version
     how = {"active_seconds": sent.active_seconds, "wall_seconds": sent.wall_seconds, "instruction": version}
@@ -156,7 +159,8 @@ def store_answer(
         raise
     if annotation is not None and fields is not None:
         desk.annotate(item.prompt.id, labeler, annotation.category, fields, now(request))
-    return JSONResponse({"receipt": receipt, "next": NEXT})
+    has_feedback = feedback_on(request, receipt) is not None
+    return JSONResponse({"receipt": receipt, "next": f"{NEXT}/{item.id}" if has_feedback else NEXT})
 
 
 @router.post("/assignments/{assignment_id}/skip")

@@ -12,6 +12,7 @@ from instructloop.store.rows import TaskKind
 from instructloop.web.answers import letter
 from instructloop.web.assignments import LABELS, as_json, desk_of, item_of, labeler_of
 from instructloop.web.clock import now
+from instructloop.web.feedback import feedback_on, show_feedback
 from instructloop.web.pages import redirect, render
 from instructloop.web.policy import allow
 
@@ -48,11 +49,15 @@ def next_task(request: Request, kind: TaskKind | None = None, person: Account = 
 @router.get("/work/{assignment_id}")
 def task(request: Request, assignment_id: str, person: Account = allow(*LABELS)) -> Response:
     """Show a task to be done, or one that was submitted to be corrected."""
-    item = item_of(request, person, assignment_id)
+    item, desk = item_of(request, person, assignment_id), desk_of(request)
     if item.state == "skipped" and item.submission is None:
         return render(request, "work/skipped.html", item=item)
     shown = [completion.id for completion in item.completions]
+    if item.submission is not None and (feedback := feedback_on(request, item.submission.id)) is not None:
+        return show_feedback(request, item, feedback)
     data = {key: value for key, value in as_json(item).items() if key not in ("prompt", "completions")}
+    said = [one for one in desk.annotations(item.prompt.id) if one.labeler_id == person.labeler_id]
+    data["annotation"] = {"category": said[0].category, "fields": said[0].fields} if said else None
     return render(
         request,
         f"work/{item.kind}.html",

@@ -327,19 +327,28 @@ def test_what_was_submitted_can_be_corrected_from_history(store, labeler_page):
     open_comparison(store, texts=("one", "two"))
     open_task(page)
     press(page, "6axj3axj1j2")
+    page.click("summary:has-text('About this prompt')")
+    page.select_option("[name=category]", "open_qa")
+    page.select_option("[data-annotation=ambiguous]", "no")
     page.keyboard.press("Control+Enter")
     wait_for_end(page)
+    [said] = rows(store, "SELECT category, fields FROM annotation")
+    answered = {name: value for name, value in json.loads(said.fields).items() if value is not None}
+    assert (said.category, answered) == ("open_qa", {"ambiguous": False})
     page.goto("/history")
     page.click("text=Open")
     page.wait_for_selector("#work[data-ready]")
     assert page.get_attribute("[data-submit]", "aria-disabled") == "true"
     assert page.is_checked('[name=rating-B][value="3"]')
+    assert page.input_value("[data-annotation=ambiguous]") == "no"
+    assert page.input_value("[data-annotation=closed_domain]") == ""
     press(page, "r1j1")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("text=corrected")
     [row] = store.rankings(["ranking"], ["train"])
     assert row.tiers == (tuple(sorted(row.shown)),)
     assert len(rows(store, "SELECT id FROM submission")) == 2
+    assert len(rows(store, "SELECT id FROM annotation")) == 1  # said once, not changed
 
 
 def test_a_task_is_skipped_with_a_reason(store, labeler_page):

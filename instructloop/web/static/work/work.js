@@ -1,5 +1,6 @@
 // The labelling page: one task, its draft, its clocks, its keys, and sending it in.
 
+import * as annotation from "./annotation.js";
 import { Refused, send } from "./api.js";
 import { Clock } from "./clock.js";
 import { Comparison } from "./comparison.js";
@@ -96,8 +97,9 @@ const draft = new Draft({
 
 function restore() {
   const { body, isLocal, other } = choose(work.id, work.draft ?? (isRevision ? { rev: 0, body: work.submission.answer } : null));
+  if (work.annotation) annotation.fill(form, work.annotation); // what they said of this prompt before
   if (body) {
-    task.fill(body);
+    task.fill({ annotation: work.annotation, ...body });
     key = body.key ?? key;
     clock.resume(body.opened_at ?? 0, body.active_seconds ?? 0);
   }

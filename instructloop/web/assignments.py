@@ -20,6 +20,8 @@ router = APIRouter(prefix="/api")
 LABELS = ("labeler", "researcher")
 Json = Annotated[dict[str, Any], Body()]
 NEXT = "/work"
+OVER = "This task is {} already, in another tab perhaps; load the page again."
+RAN_OUT = "Your time on this task ran out and somebody else has it now; what you submit is kept all the same."
 
 
 def desk_of(request: Request) -> Desk:
@@ -103,9 +105,7 @@ def save_draft(request: Request, assignment_id: str, body: Json, person: Account
         words = "Another tab or device has saved a newer version of this task."
         return JSONResponse({"error": words, "rev": error.rev}, status_code=409)
     except Finished as error:
-        raise Problem(
-            410, f"This task is {error.state} already, in another tab perhaps; load the page again."
-        ) from error
+        raise Problem(410, OVER.format(error.state)) from error
     expires_at = saved.expires_at and saved.expires_at.isoformat()
     return JSONResponse({"rev": saved.rev, "saved_at": saved.saved_at.isoformat(), "expires_at": expires_at})
 
@@ -118,7 +118,8 @@ def heartbeat(request: Request, assignment_id: str, person: Account = allow(*LAB
     except NotTheirs as error:
         raise Problem(404, "There is no such task.") from error
     if until is None:
-        raise Problem(410, "Your time on this task ran out; what you submit is kept all the same.")
+        state = item_of(request, person, assignment_id).state
+        raise Problem(410, RAN_OUT if state == "expired" else OVER.format(state))
     return JSONResponse({"expires_at": until.isoformat()})
 
 

@@ -1,5 +1,6 @@
 """Labelling over HTTP: what is posted is what the store holds, whole and once, and nobody touches another's task."""
 
+import json
 import re
 from typing import Any
 
@@ -203,8 +204,6 @@ def test_times_keys_and_versions_are_checked(store, labeler, change):
     assignment = claim(labeler)
     body = submission({"text": "rain"}) | change
     headers = {"Origin": labeler.origin, "Sec-Fetch-Site": "same-origin", "X-CSRF-Token": labeler.csrf}
-    import json
-
     content = json.dumps(body).replace('"NaN"', "NaN")
     path = f"/api/assignments/{assignment['id']}/submit"
     answer = labeler.post(path, content=content, headers=headers | {"Content-Type": "application/json"})

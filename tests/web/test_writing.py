@@ -15,6 +15,8 @@ def test_a_plain_prompt_is_stored_with_its_writer(store, labeler):
     [prompt] = store.prompts(source="labeler")
     assert (prompt.text, prompt.kind, prompt.split) == ("List five birds.\nOne a line.", "plain", None)
     assert prompt.user == labeler.account.labeler_id
+    [row] = rows(store, "SELECT instruction FROM written_prompt")
+    assert row.instruction == "List five birds.\nOne a line."  # browsers send CR LF
     assert "is in the store" in labeler.get("/write?kind=plain").text
 
 

@@ -271,6 +271,22 @@ def test_a_stale_tab_is_told_and_overwrites_only_on_purpose(store, labeler_page)
     assert [row.text for row in rows(store, "SELECT text FROM demonstration")] == ["of the first tab again"]
 
 
+def test_a_lease_that_ran_out_is_told_and_the_late_answer_is_kept(store, labeler_page, new_account, clock):
+    page = labeler_page
+    open_demonstrations(store, overlap=1)
+    open_task(page)
+    clock.forward(hours=1)
+    other = new_account("labeler", "train", "Otto Other")
+    assert store.desk.next_assignment(other.labeler_id, clock()) is not None
+    page.keyboard.type("late")
+    page.wait_for_selector("text=somebody else has it now")
+    assert page.get_attribute("#saved", "data-state") == "saved"
+    page.keyboard.press("Control+Enter")
+    wait_for_end(page)
+    assert store.progress("writing").num_surplus == 1
+    assert [row.text for row in rows(store, "SELECT text FROM demonstration")] == ["late"]
+
+
 def test_a_ranking_that_contradicts_the_ratings_is_warned_of_but_taken(store, labeler_page):
     page = labeler_page
     open_comparison(store, texts=("one", "two"))

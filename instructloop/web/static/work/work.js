@@ -74,7 +74,14 @@ function notice(text, actions = []) {
   problems.hidden = false;
 }
 
+let isLost = false;
+
+// A lease that ran out is no reason to stop: whatever is submitted is kept.
 function lease(until) {
+  if (until === null && !isLost) {
+    notice("Your time on this task ran out and somebody else has it now. What you submit is kept all the same.", [["Understood", () => (problems.hidden = true)]]);
+  }
+  isLost = until === null;
   form.querySelector("[data-lease]").title = until ? `Active time; this task is held for you until ${time(new Date(until)).slice(0, 5)}` : "Active time";
 }
 
@@ -254,10 +261,9 @@ async function heartbeat() {
   try {
     lease((await send("POST", `/api/assignments/${encodeURIComponent(work.id)}/heartbeat`)).expires_at);
   } catch (error) {
-    if (error instanceof Refused && error.status === 410) {
-      lease(null);
-      announce(error.message);
-    }
+    if (!(error instanceof Refused) || error.status !== 410 || isLost) return;
+    isLost = true;
+    notice(error.message);
   }
 }
 setInterval(heartbeat, 60000);
@@ -270,7 +276,7 @@ setInterval(() => {
 
 keep.sweep();
 restore();
-lease(work.expires_at);
+if (work.expires_at) lease(work.expires_at);
 form.dataset.ready = "true";
 const unsent = keep.get("outbox", work.id);
 if (unsent) sendIn(unsent.action, unsent.message);

@@ -17,7 +17,7 @@ Row = TypeVar("Row")
 GoldPurpose = Literal["screening", "calibration"]
 TaskPurpose = Literal["work", "screening", "calibration"]
 HitKind = Literal["prompt", "completion", "demonstration", "note"]
-ExportKind = Literal["judgements", "sft", "rankings", "pairs"]
+ExportKind = Literal["judgements", "sft", "rankings", "pairs", "frozen"]
 ExportState = Literal["waiting", "running", "done", "failed"]
 
 TIE_RULES: Mapping[Ties, str] = {

@@ -2,7 +2,7 @@
 
 from tests.mutants.bug import Bug
 
-PROMPTS, FREEZE = "instructloop/core/prompts.py", "instructloop/store/freeze.py"
+PROMPTS, FREEZE = "instructloop/core/prompts.py", "instructloop/store/frozen_lines.py"
 LABELLING, FORMS = "instructloop/store/labelling.py", "instructloop/store/forms.py"
 CLAIMS = "instructloop/store/claims.py"
 SAMPLES, LABELS, RUNS = "instructloop/stages/s4_samples.py", "instructloop/stages/labels.py", "instructloop/runs.py"

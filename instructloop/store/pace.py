@@ -57,7 +57,6 @@ ON_SHARED_TASKS = (  # latest accepted comparisons of every task that this label
     .join(t.comparison, t.comparison.c.submission_id == t.submission.c.id)
     .where(
         mine.c.labeler_id == bindparam("labeler"),
-        mine.c.state == "submitted",
         t.assignment.c.state == "submitted",
         ~IS_SUPERSEDED,
     )

@@ -52,11 +52,16 @@ def test_a_submission_names_its_instruction_and_its_times(desk, writing):
     assert markdown == desk.store.desk.instruction("demonstrate").markdown
 
 
-def test_a_submission_under_an_older_version_names_the_older_one(desk, writing):
+def test_a_submission_names_the_version_that_was_shown_not_the_newest(desk):
+    desk.writing(2)
+    old, new = desk.claim("writing", "train-ann"), desk.claim("writing", "train-bob")
     desk.store.desk.add_instruction("demonstrate", "# New rules", None, desk.later(10))
-    assert desk.store.desk.assignment(writing.id, "train-ann").instruction.version == 2
-    submission = submit(desk, writing, "read the old rules")  # the page was open since before
-    assert circumstances(desk) == [(submission, "demonstrate", 1, 42.5, 90.0)]
+    assert desk.store.desk.assignment(old.id, "train-ann").instruction.version == 2
+    first = submit(desk, old, "read the old rules")  # the page was open since before
+    second = desk.store.desk.submit(
+        new.id, "train-bob", "read the new ones", key="k", now=desk.later(60), **(TIMES | {"instruction": 2})
+    )
+    assert {one.submission_id: one.instruction_version for one in circumstances(desk)} == {first: 1, second: 2}
 
 
 def test_the_same_submission_sent_again_is_one(desk, ranking):

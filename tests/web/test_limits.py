@@ -72,12 +72,12 @@ def test_a_length_that_is_no_number_is_refused(visitor: Browser, length: str):
 
 
 def failures_after(store: Store, settings: Settings, clock: TestClock, headers: dict[str, str]) -> dict[str, float]:
-    """Return the wait of each address after thirty wrong passwords for as many accounts, sent through a proxy."""
+    """Return the wait of each address after two dozen wrong passwords for as many accounts, sent through a proxy."""
     from instructloop.store.sessions import guess_key
 
     browser = Browser(create_app(store, settings, clock=clock, passwords=Passwords(HASHER)), client=("10.0.0.9", 5000))
     browser.headers.update(headers)
-    for number in range(30):
+    for number in range(24):
         browser.send_form("/sign-in", email=f"{number}@example.org", password="a wrong password")
     addresses = ("10.0.0.9", "203.0.113.7", "198.51.100.1")
     return {address: store.accounts.failures(guess_key("address", address), clock()) for address in addresses}

@@ -34,7 +34,7 @@ const STATES = {
   kept: () => "Kept on this device",
   conflict: () => "Not saved – open in another tab",
   refused: (error) => `Not saved – ${error.message}`,
-  waiting: () => "Offline – kept on this device, will be sent as soon as the connection is back",
+  waiting: () => "Not sent yet – kept on this device",
   sending: () => "Sending …",
   submitted: (receipt) => receipt,
 };
@@ -51,16 +51,18 @@ function show(state, detail) {
   if (state === "conflict") {
     notice("This task is also open in another tab or on another device, which has saved a newer version. Nothing here is lost.", [
       ["Load the newer version", () => (keep.remove("draft", work.id), location.reload())],
-      ["Keep this version instead", () => (problems.hidden = true, draft.overwrite())],
+      ["Keep this version instead", () => (close(), draft.overwrite())],
     ]);
   } else if (state === "refused") {
     const isOut = [401, 403].includes(detail.status);
     const advice = "What you did is kept on this device: sign in again, and this page goes on where you are.";
-    notice(isOut ? `${detail.message} ${advice}` : detail.message, isOut ? [["Sign in", () => location.assign(`/sign-in?next=${location.pathname}`)]] : []);
+    notice(isOut ? `${detail.message} ${advice}` : detail.message, isOut ? [["Sign in", () => location.assign(`/sign-in?next=${location.pathname}`)]] : undefined);
   }
 }
 
-function notice(text, actions = []) {
+const close = () => (problems.hidden = true);
+
+function notice(text, actions = [["Close", close]]) {
   const line = Object.assign(document.createElement("p"), { textContent: text });
   const buttons = actions.map(([words, run]) => {
     const choice = Object.assign(document.createElement("button"), { type: "button", className: "button small", textContent: words });
@@ -70,7 +72,7 @@ function notice(text, actions = []) {
   const row = document.createElement("p");
   row.className = "problem-choices";
   row.append(...buttons);
-  problems.replaceChildren(line, ...(buttons.length ? [row] : []));
+  problems.replaceChildren(line, row);
   problems.hidden = false;
 }
 
@@ -79,7 +81,7 @@ let isLost = false;
 // A lease that ran out is no reason to stop: whatever is submitted is kept.
 function lease(until) {
   if (until === null && !isLost) {
-    notice("Your time on this task ran out and somebody else has it now. What you submit is kept all the same.", [["Understood", () => (problems.hidden = true)]]);
+    notice("Your time on this task ran out and somebody else has it now. What you submit is kept all the same.", [["Understood", close]]);
   }
   isLost = until === null;
   form.querySelector("[data-lease]").title = until ? `Active time; this task is held for you until ${time(new Date(until)).slice(0, 5)}` : "Active time";
@@ -120,8 +122,8 @@ function restore() {
   }
   if (other) {
     notice("This device has kept another version of this task, from before it was saved elsewhere.", [
-      ["Use this device's version", () => (task.fill(other), (problems.hidden = true), changed())],
-      ["Leave it", () => (problems.hidden = true)],
+      ["Use this device's version", () => (task.fill(other), close(), changed())],
+      ["Leave it", close],
     ]);
   }
 }
@@ -132,7 +134,7 @@ function listMissing(missing) {
   const list = document.createElement("ul");
   for (const { text, go } of missing) {
     const link = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: text });
-    link.addEventListener("click", go);
+    link.addEventListener("click", () => (close(), go()));
     list.append(Object.assign(document.createElement("li"), {}));
     list.lastChild.append(link);
   }
@@ -177,9 +179,9 @@ async function sendIn(action, message) {
     lock(false);
     draft.isStopped = false;
     changed();
-    if (error.name === "AbortError") return void (problems.hidden = true);
+    if (error.name === "AbortError") return void close();
     if (!(error instanceof Refused)) throw error;
-    notice(`Not submitted: ${error.message} Everything you entered is still here.`, error.status === 409 ? [["Load the page again", () => location.reload()]] : []);
+    notice(`Not submitted: ${error.message} Everything you entered is still here.`, error.status === 409 ? [["Load the page again", () => location.reload()]] : undefined);
     problems.focus();
   }
 }
@@ -250,7 +252,7 @@ for (const opener of form.querySelectorAll("[data-open]:is(button)")) {
 const skipDialog = document.getElementById("skip");
 form.querySelector("[data-skip]")?.addEventListener("click", () => skipDialog.showModal());
 skipDialog.querySelector("form").addEventListener("submit", skip);
-for (const close of document.querySelectorAll("dialog [data-close]")) close.addEventListener("click", () => close.closest("dialog").close());
+for (const closer of document.querySelectorAll("dialog [data-close]")) closer.addEventListener("click", () => closer.closest("dialog").close());
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && event.target.matches?.("textarea[name^=note]")) event.target.closest("[data-completion]").focus();
 });

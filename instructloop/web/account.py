@@ -25,8 +25,8 @@ WRONG = "The e-mail address or the password is wrong."
 
 def safe_path(path: str) -> str:
     """Return a path of this app to go to next, the start page for anything that could lead elsewhere."""
-    is_ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return path if is_ours and "\\" not in path else "/"
+    is_ours = path.startswith("/") and not path.startswith("//") and path.isprintable()
+    return path if is_ours and "\\" not in path else "/"  # browsers read \ as /
 
 
 def network(request: Request) -> str:

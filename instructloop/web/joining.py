@@ -14,7 +14,7 @@ from instructloop.web.clock import now
 from instructloop.web.errors import Problem
 from instructloop.web.pages import redirect, render
 from instructloop.web.passwords import MIN_LENGTH, Passwords, objection
-from instructloop.web.policy import public, signed_in
+from instructloop.web.policy import allow, public, signed_in
 from instructloop.web.sessions import open_session
 
 router = APIRouter()
@@ -80,6 +80,21 @@ def agree(
         return render(request, "consent.html", status=400, consent=newest, agreed=agreed, error=error)
     accounts.agree(person.id, version, now(request))
     return redirect(request, "/" if person.languages else "/profile", say="Thank you, that is kept.")
+
+
+@router.post("/consent/text")
+def write_consent(
+    request: Request, markdown: Annotated[str, Form()] = "", person: Account = allow("owner")
+) -> Response:
+    """Publish another text: every labeler is asked again before their next task."""
+    accounts: Accounts = request.app.state.store.accounts
+    text = markdown.replace("\r\n", "\n").strip()
+    if not text:
+        raise Problem(400, "The text is empty.", field="markdown")
+    if text == accounts.consent_text().markdown.strip():
+        return redirect(request, "/consent", say="Nothing was changed.")
+    version = accounts.set_consent(text, person.id, now(request))
+    return redirect(request, "/consent", say=f"Version {version} is published; labelers are asked again.")
 
 
 def _open_invite(request: Request, token: str) -> Invite:

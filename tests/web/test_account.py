@@ -170,6 +170,23 @@ def test_a_new_text_of_consent_is_asked_again(labeler: Browser, researcher: Brow
     assert researcher.get("/").status_code == 200
 
 
+def test_an_owner_publishes_another_text_of_consent(
+    owner: Browser, researcher: Browser, labeler: Browser, store: Store
+):
+    text = "# Terms\r\n\r\nYou may <b>stop</b> at any time."
+    assert researcher.send_form("/consent/text", markdown=text).status_code == 403
+    assert owner.send_form("/consent/text", markdown=" ").status_code == 400
+    assert owner.send_form("/consent/text", markdown=text).headers["location"] == "/consent"
+    consent = store.accounts.consent_text()
+    assert (consent.version, consent.markdown) == (2, "# Terms\n\nYou may <b>stop</b> at any time.")
+    assert labeler.get("/").headers["location"] == "/consent"
+    assert "You may &lt;b&gt;stop&lt;/b&gt; at any time." in labeler.get("/consent").text
+    owner.send_form("/consent/text", markdown=text)
+    assert store.accounts.consent_text().version == 2  # the same text is no new version
+    (event,) = store.audit.events(10, action="consent")
+    assert event.actor == owner.account.id
+
+
 # Signing in
 
 
@@ -312,6 +329,7 @@ def test_the_token_of_a_strangers_form_is_worth_nothing_after_sign_in(ann: Brows
     browser = Browser(app)
     before = browser.csrf
     sign_in(browser)
+    assert "instructloop-visitor" not in browser.cookies
     assert browser.csrf != before
     answer = browser.post("/profile", data={"csrf": before}, headers={"Sec-Fetch-Site": "same-origin"})
     assert answer.status_code == 403

@@ -87,8 +87,6 @@ class Shift:
     speed: float | None = None  # how many times as fast as people; None: without any pause
     patience_seconds: float = PATIENCE_SECONDS
     clock: Callable[[], float] = time.monotonic
-    on_submitted: Callable[[Visitor, str, str, Answer], None] | None = None  # visitor, assignment, receipt, answer
-    on_draft: Callable[[Visitor, str, int], None] | None = None  # visitor, assignment, rev that the server has
     num_submitted: int = 0
     num_skipped: int = 0
     num_foreign: int = 0  # of these: prompts that nobody of this world wrote
@@ -181,9 +179,7 @@ class Shift:
             self._room.notify_all()
 
     def _save(self, visitor: Visitor, assignment_id: str, rev: int, body: Mapping[str, Any]) -> None:
-        saved = self._call(visitor, "PUT", f"/api/assignments/{assignment_id}/draft", {"rev": rev, "body": body})
-        if self.on_draft is not None and saved is not None:
-            self.on_draft(visitor, assignment_id, saved["rev"])
+        self._call(visitor, "PUT", f"/api/assignments/{assignment_id}/draft", {"rev": rev, "body": body})
 
     def _submit(
         self, visitor: Visitor, shown: Mapping[str, Any], answer: Answer, *, wall_seconds: float, seconds: float
@@ -195,13 +191,10 @@ class Shift:
             "wall_seconds": max(wall_seconds, seconds),
             "instruction_version": shown["instruction"]["version"],
         }
-        receipt = self._call(visitor, "POST", f"/api/assignments/{shown['id']}/submit", body)
-        assert receipt is not None
+        self._call(visitor, "POST", f"/api/assignments/{shown['id']}/submit", body)
         with self._room:
             self.num_submitted += 1
             self.progress.advance(1)
-            if self.on_submitted is not None:
-                self.on_submitted(visitor, shown["id"], receipt["receipt"], answer)
 
     def _pause(self, seconds: float) -> None:
         if self.speed is not None and self.stop.wait(seconds / self.speed):

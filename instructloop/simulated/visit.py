@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from instructloop.microworld.opinions import SimulatedLabeler
 from instructloop.microworld.world import world_of
 from instructloop.simulated.shift import Handbook, Shift, Visitor
 from instructloop.simulated.visitors import come_in, shared_password
-from instructloop.web.browser import Browser, Watch
+from instructloop.web.browser import Browser
 from instructloop.workspace import Workspace
 
 PASSWORD_FILE = "simulated-labelers.json"
@@ -44,7 +44,7 @@ def visit(
         raise ValueError(f"speed {speed} must be above 0")
     own = workspace.seed if seed is None else seed
     everyone = people(own, num_train)
-    visitors = bring_in(workspace, url, everyone, console)
+    visitors = bring_in(workspace, lambda: Browser(url), everyone, console)
     waiting = sum(progress.num_remaining for progress in workspace.store.task_sets())
     if not waiting:
         raise ValueError(f"no task waits for labelers in {workspace.root}: `instructloop run` opens them")
@@ -64,14 +64,14 @@ def visit(
 
 
 def bring_in(
-    workspace: Workspace, url: str, everyone: Sequence[SimulatedLabeler], console: Console, watch: Watch | None = None
+    workspace: Workspace, browse: Callable[[], Browser], everyone: Sequence[SimulatedLabeler], console: Console
 ) -> list[Visitor]:
-    """Return everybody signed in, with a browser each."""
+    """Return everybody signed in, with a browser each that `browse` opens."""
     password, store = shared_password(password_file(workspace)), workspace.store
     progress = console.track(len(everyone), "signing in", unit="labelers")
 
     def bring(person: SimulatedLabeler) -> Visitor:
-        browser = Browser(url, watch=watch)
+        browser = browse()
         labeler_id = come_in(store, browser, person.id, person.cohort, password=password, now=workspace.now())
         progress.advance(1)
         return Visitor(person, labeler_id, browser)

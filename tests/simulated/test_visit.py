@@ -14,7 +14,7 @@ from instructloop.simulated.visit import people, visit
 from instructloop.simulated.visitors import email_of
 from instructloop.store import Store
 from instructloop.workspace import Workspace
-from tests.simulated.served import with_tasks
+from tests.simulated.served import RANKED, WRITTEN, with_tasks
 
 TEAM = people(1, 3)
 TRAIN = [one for one in TEAM if one.cohort == "train"]
@@ -24,9 +24,9 @@ def answers(store: Store, names: dict[str, str]) -> dict[tuple[str, str], object
     """Return (person, prompt) -> what they submitted."""
     found: dict[tuple[str, str], object] = {
         (names[row.labeler], row.prompt.id): (row.tiers, row.ratings, row.flags, row.notes)
-        for row in store.rankings(["ranked"], ["train"])
+        for row in store.rankings([RANKED], ["train"])
     }
-    for row in store.demonstrations(["written"], ["train"]):
+    for row in store.demonstrations([WRITTEN], ["train"]):
         found[names[row.labeler], f"written {row.prompt.id}"] = row.text
     return found
 
@@ -41,7 +41,7 @@ def test_by_http_they_say_what_they_say_through_the_store(workspace: Workspace, 
     # Every task is for as many labelers as there are, so both ways every person meets every task.
     visit(workspace, url, Quiet(), num_train=3, seed=None, speed=None)
     beside, judge = with_tasks(tmp_path / "beside", 8), Judge(world_of(1))
-    for tasks, team in (("ranked", TRAIN), ("written", writers(TRAIN))):
+    for tasks, team in ((RANKED, TRAIN), (WRITTEN, writers(TRAIN))):
         work(beside.store, tasks, team, judge, beside.now(), 1, noise_scale=NOISE_SCALE, flawed_fraction=FLAWED)
     by_http = answers(workspace.store, names_of(workspace.store))
     assert len(by_http) == 8 * 3 + 4 * 2 - sum(progress.num_skipped for progress in beside.store.task_sets())
@@ -50,7 +50,7 @@ def test_by_http_they_say_what_they_say_through_the_store(workspace: Workspace, 
 
 def test_nobody_can_take_their_judgements_for_those_of_people(workspace: Workspace, url: str):
     visit(workspace, url, Quiet(), num_train=3, seed=None, speed=None)
-    assert {row.origin for row in workspace.store.rankings(["ranked"], ["train"])} == {"simulated"}
+    assert {row.origin for row in workspace.store.rankings([RANKED], ["train"])} == {"simulated"}
 
 
 class Interrupted(Quiet):

@@ -23,6 +23,7 @@ from instructloop.store.audit import record
 from instructloop.store.catalogue import prompt_of
 from instructloop.store.checks import check_text, check_time, check_word
 from instructloop.store.judged import SUBMITTED, WORKED, JudgedRanking, flags_of, judged
+from instructloop.store.pace import IS_FIRST
 from instructloop.store.reading import IS_SUPERSEDED
 from instructloop.store.reports import TIE_RULES, Candidate, Decision, Gold, ScreeningReport, ToGrade
 from instructloop.store.settings import set_setting, setting
@@ -207,7 +208,7 @@ def work_of(connection: Connection, labeler_id: str) -> tuple[int, list[float]]:
             t.assignment.c.labeler_id == labeler_id,
             t.task.c.task_set.in_(SETS),
             t.assignment.c.state.in_(WORKED),
-            t.submission.c.revision_of.is_(None),
+            IS_FIRST,
         )
     )
     seconds = connection.execute(query).scalars().all()

@@ -20,6 +20,7 @@ from instructloop.store.agreeing import monday
 from instructloop.store.candidates import SECONDS
 from instructloop.store.gold import PURPOSE_OF
 from instructloop.store.judged import SUBMITTED, JudgedRanking, latest, rankings
+from instructloop.store.pace import IS_FIRST
 from instructloop.store.reports import LabelerDetail, LabelerRow, SubmissionHead, WeekPace
 from instructloop.store.rows import Labeler
 
@@ -78,7 +79,7 @@ def work_of(connection: Connection, labeler_id: str | None) -> defaultdict[str, 
     submissions = (
         select(t.assignment.c.labeler_id, t.submission.c.submitted_at, SECONDS)
         .select_from(SUBMITTED.outerjoin(p.circumstance, p.circumstance.c.submission_id == t.submission.c.id))
-        .where(t.submission.c.revision_of.is_(None))
+        .where(IS_FIRST)
         .order_by(t.submission.c.submitted_at)
     )
     if labeler_id is not None:

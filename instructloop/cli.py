@@ -152,6 +152,42 @@ def simulate_labelers(
     commands.simulate(commands.open_workspace(directory), url, num_train=team, seed=seed, speed=speed)
 
 
+@app.command(name="import", epilog="Example: instructloop import labels.jsonl --as rankings --dir mine")
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="A .jsonl, .csv, .tsv or .parquet file, a datasets folder or hub name.")
+    ],
+    kind: Annotated[str, typer.Option("--as", help="demonstrations, rankings, prompts or text.")],
+    shape: Annotated[str | None, typer.Option(help="The shape of the rows; without it the fields say it.")] = None,
+    field: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="Which field is which.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="The prompt of rows whose own is blank.")] = None,
+    labeler: Annotated[str | None, typer.Option(help="Who judged, where a row names nobody.")] = None,
+    cohort: Annotated[str, typer.Option(help="Of the labelers; heldout: never trained on.")] = "train",
+    name: Annotated[str | None, typer.Option(help="What the origin is called; the file's name if not given.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of a data set that has several.")] = None,
+    directory: Dir = Path(),
+) -> None:
+    """Bring labels that were made elsewhere into the store and freeze them; every row is kept or counted."""
+    from instructloop import commands, label_commands
+
+    options = {"shape": shape, "prompt": prompt, "labeler": labeler, "cohort": cohort, "name": name, "split": split}
+    label_commands.bring(commands.open_workspace(directory), source, kind, options, field or ())
+
+
+@app.command(epilog="Example: instructloop export rankings --shape pairs --to pairs.jsonl --dir mine")
+def export(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A run with frozen labels: its name or id.")],
+    shape: Annotated[str, typer.Option(help="pairs, hh, kwise; prompt_completion, messages; judgements: as frozen.")],
+    to: Annotated[Path, typer.Option(metavar="FILE", help="Ends in .jsonl, .csv, .tsv or .parquet.")],
+    chat: Annotated[bool, typer.Option("--chat", help="Prompts and completions as lists of messages.")] = False,
+    directory: Dir = Path(),
+) -> None:
+    """Write frozen labels in the shape of another trainer, with a manifest and its hash."""
+    from instructloop import commands, label_commands
+
+    label_commands.send(commands.open_workspace(directory), name, shape, to, chat=chat)
+
+
 @app.command(epilog="Example: instructloop web --dir demo")
 def web(
     directory: Dir = Path(),

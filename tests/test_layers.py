@@ -18,6 +18,7 @@ LAYERS = {
     "models": 1,
     "runs": 1,
     "console": 1,
+    "formats": 1,
     "workspace": 2,
     "train": 3,
     "evals": 3,
@@ -29,6 +30,7 @@ LAYERS = {
     "tables": 5,
     "simulated": 5.2,
     "commands": 5.5,
+    "label_commands": 5.7,
     "cli": 6,
 }
 NO_TORCH = (
@@ -37,6 +39,7 @@ NO_TORCH = (
     "core/rankings.py",
     "core/agreement.py",
     "store",
+    "formats",
     "runs.py",
     "workspace.py",
 )

@@ -1,4 +1,4 @@
-"""Data from outside: every shape becomes prompts, demonstrations and rankings, and a bad row is named."""
+"""People's data for a recipe: cleaned as stage 1 cleans, each file whole; the shapes are tests/formats' part."""
 
 import gzip
 import json
@@ -19,27 +19,6 @@ def test_demonstrations_keep_their_text(tmp_path: Path):
         write(tmp_path / "d.jsonl", {"prompt": "spell teh", "completion": " the "}), origin="import:d"
     )
     assert (one.prompt.text, one.text, one.prompt.source) == ("spell teh", "the", "import:d")
-
-
-def test_ranked_texts_are_best_first_and_equal_votes_are_ties(tmp_path: Path):
-    path = write(
-        tmp_path / "r.jsonl",
-        {"prompt": [{"role": "prompter", "text": "why?"}], "ranked": ["a", "b", "c"]},
-        {"prompt": "how?", "ranked": ["a", "b", "c"], "votes": [3, 1, 3]},
-    )
-    first, second = outside.rankings(path, origin="import:r")
-    assert first.prompt.text == "why?"
-    assert first.tiers == [[0], [1], [2]]
-    assert second.tiers == [[0, 2], [1]]
-
-
-def test_completions_with_equal_ranks_are_ties(tmp_path: Path):
-    row = {
-        "context": "q",
-        "completions": [{"rank": 2, "completion": "x"}, {"rank": 1, "completion": "y"}, {"rank": 2, "completion": "z"}],
-    }
-    [one] = outside.rankings(write(tmp_path / "k.jsonl", row), origin="import:k")
-    assert (one.completions, one.tiers) == (["x", "y", "z"], [[1], [0, 2]])
 
 
 def test_chosen_beats_rejected_and_one_turn_transcripts_become_plain_prompts(tmp_path: Path):
@@ -63,9 +42,16 @@ def test_a_prompt_has_the_id_that_stage_1_gives_it(tmp_path: Path):
     assert one.prompt.text == "a\nb"
 
 
-def test_turns_become_a_transcript(tmp_path: Path):
-    turns = [{"role": "prompter", "text": "a"}, {"role": "assistant", "text": "b"}, {"role": "prompter", "text": "c"}]
-    assert outside.text_of(turns, "f:1") == "Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
+def test_blanks_around_turns_and_completions_go(tmp_path: Path):
+    turns = [
+        {"role": "prompter", "text": "a "},
+        {"role": "assistant", "text": "b\n"},
+        {"role": "prompter", "text": " c"},
+    ]
+    path = write(tmp_path / "r.jsonl", {"prompt": turns, "ranked": [" x", "y ", "z"], "votes": [1, 3, 3]})
+    [one] = outside.rankings(path, origin="import:r")
+    assert one.prompt.text == "Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
+    assert [[one.completions[place] for place in tier] for tier in one.tiers] == [["y", "z"], ["x"]]
 
 
 def test_gzip_is_read(tmp_path: Path):
@@ -76,25 +62,26 @@ def test_gzip_is_read(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("second", "message"),
     [
-        ('{"prompt": "p"}\n', r"d.jsonl:1: missing completion; the fields are prompt"),
-        ('{"prompt": "p", "completion": "c"}\n{oops\n', r"d.jsonl:2: not a readable row"),
-        ("[1]\n", r"d.jsonl:1: not a readable row \(a row must be a JSON object, found list\)"),
-        ('{"prompt": 3, "completion": "c"}\n', r"d.jsonl:1: prompt must be a text or a list of turns, found int"),
-        ('{"prompt": [{"role": "robot"}], "completion": "c"}\n', r"d.jsonl:1: role 'robot' of a turn must be one of"),
+        ('{"prompt": "p"}', r"d.jsonl:2: completion is missing \(in 1 rows\); `instructloop import` counts such"),
+        ("{oops", r"d.jsonl:2: not JSON"),
+        ('{"prompt": "p", "completion": " "}', r"d.jsonl:2: completion is blank"),
+        ('{"prompt": "p", "chosen": "c", "rejected": "r"}', r"d.jsonl:2: completion is missing"),
     ],
 )
-def test_a_bad_row_is_named_with_file_and_line(tmp_path: Path, content: str, message: str):
-    (tmp_path / "d.jsonl").write_text(content)
+def test_a_recipe_takes_a_file_whole_or_names_the_row_that_is_unfit(tmp_path: Path, second: str, message: str):
+    (tmp_path / "d.jsonl").write_text('{"prompt": "p", "completion": "c"}\n' + second + "\n")
     with pytest.raises(ValueError, match=message):
         list(outside.demonstrations(tmp_path / "d.jsonl", origin="import:d"))
 
 
-def test_text_that_is_not_utf8_is_refused_by_file(tmp_path: Path):
-    (tmp_path / "d.jsonl").write_bytes(b'{"prompt": "\xff"}\n')
-    with pytest.raises(ValueError, match=r"d.jsonl:1: not a readable row"):
+def test_text_that_is_not_utf8_is_refused_by_file_and_row(tmp_path: Path):
+    (tmp_path / "d.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
+    with pytest.raises(ValueError, match=r"d.jsonl:2: not UTF-8"):
         list(outside.rows(tmp_path / "d.jsonl"))
+    with pytest.raises(ValueError, match=r"d.jsonl: not readable text"):
+        list(outside.lines(tmp_path / "d.jsonl"))
 
 
 def test_a_missing_file_says_what_is_there(tmp_path: Path):

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Table, insert, select
+from sqlalchemy import Connection, RowMapping, Table, func, insert, select
 
 ROWS_PER_QUERY = 500
 Values = dict[str, Any]
 Item = TypeVar("Item")
+
+
+ADDING = 7_305_216_411
+"""Number of the advisory lock of PostgreSQL that who adds by id holds until the end of its transaction."""
+
+
+def take_turns(connection: Connection) -> None:
+    """Let one transaction at a time look which ids are new and add those; SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(ADDING)))
 
 
 def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 
 from instructloop.core.records import CATEGORIES, COHORTS, SPLITS, Cohort, Completion, Prompt, Split
 from instructloop.store import tables as t
-from instructloop.store.bulk import Values, insert_all, require, rows_by_id
+from instructloop.store.bulk import Values, insert_all, require, rows_by_id, take_turns
 from instructloop.store.checks import check_text, check_time, check_word
 from instructloop.store.rows import Labeler
 
@@ -43,6 +43,7 @@ def add_prompts(connection: Connection, prompts: Iterable[Prompt]) -> int:
             if value is not None:
                 check_word(f"prompt {prompt.id}: {field}", value, words)
         given[prompt.id] = merged(given[prompt.id], prompt) if prompt.id in given else prompt
+    take_turns(connection)
     known = {key: prompt_of(row) for key, row in rows_by_id(connection, t.prompt, given).items()}
     fresh: list[Values] = []
     for prompt in given.values():
@@ -94,6 +95,7 @@ def add_labeler(connection: Connection, labeler: Labeler, now: datetime) -> None
     check_text("labeler id", labeler.id)
     check_text("origin", labeler.origin)
     check_word(f"labeler {labeler.id}: cohort", labeler.cohort, COHORTS)
+    take_turns(connection)
     row = rows_by_id(connection, t.labeler, [labeler.id]).get(labeler.id)
     if row is None:
         insert_all(
@@ -108,7 +110,7 @@ def add_labeler(connection: Connection, labeler: Labeler, now: datetime) -> None
 
 def lock_labeler(connection: Connection, labeler_id: str) -> None:
     """Let one transaction at a time act for a labeler, where the database locks rows; ValueError for an unknown one."""
-    query = select(t.labeler.c.id).where(t.labeler.c.id == labeler_id).with_for_update()
+    query = select(t.labeler.c.id).where(t.labeler.c.id == labeler_id).with_for_update(key_share=True)
     if connection.execute(query).first() is None:
         raise ValueError(f"labeler {labeler_id!r} is not in the store")
 
@@ -129,6 +131,7 @@ def add_completions(connection: Connection, completions: Iterable[Completion]) -
         if given.setdefault(completion.id, completion) != completion:
             raise ValueError(f"completion {completion.id} is given twice with different content")
     require(connection, t.prompt, (completion.prompt_id for completion in given.values()))
+    take_turns(connection)
     known = {key: completion_of(row) for key, row in rows_by_id(connection, t.completion, given).items()}
     for key, old in known.items():
         if old != given[key]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,10 +12,10 @@ from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, 
 
 from instructloop.core.records import Cohort, content_id
 from instructloop.store import tables as t
-from instructloop.store.catalogue import completion_of, prompt_of
+from instructloop.store.catalogue import completion_of, lock_labeler, prompt_of
 from instructloop.store.checks import check_time
 from instructloop.store.forms import presentation_order
-from instructloop.store.leases import LEASED, count, expire, move
+from instructloop.store.leases import LEASED, count, expire, move, wait_for_tasks
 from instructloop.store.rows import Assignment, TaskKind
 from instructloop.store.tasks import check_task_sets
 
@@ -23,6 +24,8 @@ CALIBRATION = "calibration"
 TASKS_PER_CALIBRATION = 10
 """One in so many tasks is for calibration; Stiennon et al. 2020, appendix C, had 10-20 %."""
 
+NUM_TRIES, TRY_SECONDS = 20, 0.025
+"""How often and how long one waits for tasks that others are taking in this moment."""
 LABELER = select(t.labeler.c.cohort).where(t.labeler.c.id == bindparam("labeler"))
 CANDIDATE = select(
     t.task.c.id.label("task_id"),
@@ -62,7 +65,8 @@ def open_to_labeler(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]
     )
 
 
-OPEN = open_to_labeler(CANDIDATE).with_for_update(of=t.task, skip_locked=True)
+OPEN = open_to_labeler(CANDIDATE)
+STATE = select(t.assignment.c.state).where(t.assignment.c.id == bindparam("assignment"))
 BEST = open_to_labeler(select(t.task.c.priority, t.task.c.opened_at, t.task.c.kind).select_from(t.task))
 
 
@@ -91,6 +95,34 @@ def cohort_of(connection: Connection, labeler_id: str) -> Cohort:
     return cohort
 
 
+def begin(connection: Connection, labeler_id: str, now: datetime) -> Cohort:
+    """End leases that ran out and return the labeler's cohort; nobody else claims for them in this transaction."""
+    lock_labeler(connection, labeler_id)
+    wait_for_tasks(connection, t.assignment.c.labeler_id == labeler_id, LEASED)
+    expire(connection, now)
+    return cohort_of(connection, labeler_id)
+
+
+def taken(connection: Connection, query: Select[Any], names: dict[str, Any], state: str | None) -> RowMapping | None:
+    """Return the first task of a query, locked; None when it finds none.
+
+    One that others lock in this moment is passed over; where there is no other, it is waited for a little. The
+    labeler's assignment of it must be in this state still (None: run out, or never given): it was read before the lock.
+    """
+    locking = query.with_for_update(of=t.task, skip_locked=True)
+    for _ in range(NUM_TRIES):
+        row = connection.execute(locking, names).mappings().first()
+        if row is not None:
+            known = row["assignment_id"]
+            now_in = known and connection.execute(STATE, {"assignment": known}).scalar()
+            if now_in == (state or (known and "expired")):
+                return row
+        elif connection.execute(query, names).first() is None:
+            return None
+        time.sleep(TRY_SECONDS)
+    return None
+
+
 def claim(
     connection: Connection, task_set: str, labeler_id: str, now: datetime, lease_seconds: float
 ) -> Assignment | None:
@@ -98,12 +130,10 @@ def claim(
     check_time(now)
     if lease_seconds <= 0:
         raise ValueError(f"lease_seconds {lease_seconds} must be positive")
-    cohort = cohort_of(connection, labeler_id)
-    expire(connection, now)
+    cohort = begin(connection, labeler_id, now)
     until = now + timedelta(seconds=lease_seconds)
     names = {"labeler": labeler_id, "task_set": task_set}
-    row = connection.execute(HELD, names).mappings().first()
-    row = row or connection.execute(OPEN, names | {"cohort": cohort}).mappings().first()
+    row = taken(connection, HELD, names, "leased") or taken(connection, OPEN, names | {"cohort": cohort}, None)
     if row is None:
         check_task_sets(connection, [task_set])
         return None
@@ -117,16 +147,15 @@ def choose(connection: Connection, labeler_id: str, now: datetime, kind: TaskKin
     set opened first.
     """
     check_time(now)
-    cohort = cohort_of(connection, labeler_id)
-    expire(connection, now)
+    cohort = begin(connection, labeler_id, now)
     labeler = {"labeler": labeler_id}
     held = HELD_ANYWHERE if kind is None else HELD_ANYWHERE.where(t.task.c.kind == kind)
-    row = connection.execute(held, labeler).mappings().first()
+    row = taken(connection, held, labeler, "leased")
     if row is not None:
         return row
     names = labeler | {"cohort": cohort}
     for task_set in sets_in_turn(connection, names, kind):
-        row = connection.execute(OPEN, names | {"task_set": task_set}).mappings().first()
+        row = taken(connection, OPEN, names | {"task_set": task_set}, None)
         if row is not None:  # None: others took all of it while this transaction went on
             return row
     return None

@@ -13,7 +13,7 @@ from instructloop.store import tables as t
 from instructloop.store.bulk import insert_all
 from instructloop.store.checks import check_text, check_time
 from instructloop.store.forms import checked_form
-from instructloop.store.leases import count, expire, move
+from instructloop.store.leases import count, expire, move, wait_for_tasks
 from instructloop.store.rows import ComparisonForm
 
 ASSIGNMENT = (
@@ -31,7 +31,6 @@ ASSIGNMENT = (
     .join(t.task, t.task.c.id == t.assignment.c.task_id)
     .join(t.labeler, t.labeler.c.id == t.assignment.c.labeler_id)
     .where(t.assignment.c.id == bindparam("assignment"))
-    .with_for_update(of=(t.assignment, t.task))
 )
 EARLIER = select(t.submission.c.id, t.submission.c.idempotency_key, t.submission.c.revision_of).where(
     t.submission.c.assignment_id == bindparam("assignment")
@@ -39,11 +38,12 @@ EARLIER = select(t.submission.c.id, t.submission.c.idempotency_key, t.submission
 
 
 def find(connection: Connection, assignment_id: str, now: datetime) -> RowMapping:
-    """Return an assignment with its task's kind and free slots, locked where the database locks rows.
+    """Return an assignment with its task's kind and free slots; nobody else can change either in this transaction.
 
     Leases that have run out end first: a slot whose holder is gone is free for whoever comes back to the task.
     """
     check_time(now)
+    wait_for_tasks(connection, t.assignment.c.id == assignment_id)
     expire(connection, now)
     row = connection.execute(ASSIGNMENT, {"assignment": assignment_id}).mappings().first()
     if row is None:

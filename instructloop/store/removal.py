@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Table, delete, fun
 from instructloop.store import invites
 from instructloop.store import tables as t
 from instructloop.store import tables_people as p
-from instructloop.store.leases import count
+from instructloop.store.leases import count, wait_for_tasks
 from instructloop.store.sessions import guess_key
 
 TAKES_SLOT = ("leased", "submitted")
@@ -121,8 +121,7 @@ def is_used(labeler_id: str | None) -> ColumnElement[bool]:
 def give_slots_back(connection: Connection, labeler_id: str | None, states: Sequence[str]) -> None:
     """Take a labeler's assignments in these states off the counters of their tasks, whose rows are locked first."""
     mine = (t.assignment.c.labeler_id == labeler_id) & t.assignment.c.state.in_(states)
-    ids = select(t.assignment.c.task_id).where(mine)
-    connection.execute(select(t.task.c.id).where(t.task.c.id.in_(ids)).order_by(t.task.c.id).with_for_update()).all()
+    wait_for_tasks(connection, mine)
     for task_id, state in connection.execute(select(t.assignment.c.task_id, t.assignment.c.state).where(mine)).all():
         count(
             connection,

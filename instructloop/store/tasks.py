@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 
 from instructloop.core.records import COHORTS, Cohort, content_id
 from instructloop.store import tables as t
-from instructloop.store.bulk import Values, insert_all, require
+from instructloop.store.bulk import Values, insert_all, require, take_turns
 from instructloop.store.checks import check_text, check_time, check_word
 from instructloop.store.rows import TaskItem, TaskKind
 
@@ -38,6 +38,7 @@ def open_tasks(
     check_word("kind", kind, t.TASK_KINDS)
     check_word("cohort", cohort, COHORTS)
     check_items(connection, kind, items)
+    take_turns(connection)
     known = known_tasks(connection, task_set, kind)
     position = len(known)
     tasks: list[Values] = []

@@ -113,17 +113,28 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def new_place(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+def new_place(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """Where a store may be made: nothing is there yet."""
-    return str(tmp_path / "new.db") if backend == "sqlite" else request.getfixturevalue("postgres").database()
+    if backend == "sqlite":
+        yield str(tmp_path / "new.db")
+    else:
+        yield from passing_database(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
-def store_place(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+def store_place(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """Where a fresh store with its team is."""
     if backend == "sqlite":
-        return str(shutil.copy(request.getfixturevalue("empty_store"), tmp_path / "store.db"))
-    return request.getfixturevalue("postgres").database(request.getfixturevalue("empty_database"))
+        yield str(shutil.copy(request.getfixturevalue("empty_store"), tmp_path / "store.db"))
+    else:
+        yield from passing_database(request.getfixturevalue("postgres"), request.getfixturevalue("empty_database"))
+
+
+def passing_database(postgres: Postgres, template: str = "template1") -> Iterator[str]:
+    """Yield the URL of a database that is gone after the test."""
+    url = postgres.database(template)
+    yield url
+    postgres.drop(url)
 
 
 @pytest.fixture

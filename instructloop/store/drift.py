@@ -9,7 +9,8 @@ from instructloop.store import gold
 from instructloop.store import tables as t
 from instructloop.store.candidates import agreement_with_gold
 from instructloop.store.judged import SUBMITTED, JudgedRanking, judged, latest, rankings
-from instructloop.store.reports import TIE_RULES, Calibration, Feedback, Gold
+from instructloop.store.reports import TIE_RULES
+from instructloop.store.screening_reports import Calibration, Feedback, Gold
 
 Pair = tuple[JudgedRanking, Gold]
 

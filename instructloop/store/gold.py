@@ -17,8 +17,8 @@ from instructloop.store.checks import check_time
 from instructloop.store.claims import CALIBRATION
 from instructloop.store.forms import checked_flags, checked_tiers
 from instructloop.store.reading import completions_by_task
-from instructloop.store.reports import Gold, GoldForm, GoldPurpose, GoldTask
 from instructloop.store.rows import TaskItem, TaskKind
+from instructloop.store.screening_reports import Gold, GoldForm, GoldPurpose, GoldTask
 from instructloop.store.tasks import open_tasks
 
 SCREENING = "screening"

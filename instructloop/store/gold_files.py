@@ -14,8 +14,8 @@ from instructloop.core.records import Cohort, Completion, Prompt
 from instructloop.files import read_jsonl
 from instructloop.store import gold
 from instructloop.store.catalogue import add_completions, add_prompts
-from instructloop.store.reports import GoldForm, GoldPurpose
 from instructloop.store.rows import Imported, TaskItem, TaskKind
+from instructloop.store.screening_reports import GoldForm, GoldPurpose
 from instructloop.store.tasks import task_id
 
 FIELDS = {"prompt", "completions", "tiers", "flags", "why"}

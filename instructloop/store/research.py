@@ -83,12 +83,12 @@ class Research:
 
     # Labelers
 
-    def labelers(self, now: datetime) -> list[LabelerRow]:
+    def labelers(self) -> list[LabelerRow]:
         """Return the figures of every labeler who has ever been given a task, sorted by id."""
         with self._database.read.connect() as connection:
             return labeler_figures.labelers(connection)
 
-    def labeler(self, labeler_id: str, now: datetime) -> LabelerDetail:
+    def labeler(self, labeler_id: str) -> LabelerDetail:
         """Return one labeler's figures in detail; ValueError for an unknown one."""
         with self._database.read.connect() as connection:
             return labeler_figures.labeler(connection, labeler_id)

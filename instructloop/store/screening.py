@@ -8,9 +8,10 @@ from pathlib import Path
 
 from instructloop.core.records import Cohort
 from instructloop.core.screening import CutOffs
-from instructloop.store import candidates, drift, gold, gold_files
+from instructloop.store import candidates, decisions, drift, gold, gold_files
 from instructloop.store.engine import Database
-from instructloop.store.reports import (
+from instructloop.store.rows import Imported, TaskItem
+from instructloop.store.screening_reports import (
     Calibration,
     Candidate,
     Decision,
@@ -22,7 +23,6 @@ from instructloop.store.reports import (
     ScreeningReport,
     ToGrade,
 )
-from instructloop.store.rows import Imported, TaskItem
 
 
 class Screening:
@@ -119,7 +119,7 @@ class Screening:
     def candidates(self) -> list[Candidate]:
         """Return the labelers of cohort "screening" and those decided on, sorted by id."""
         with self._database.read.connect() as connection:
-            return candidates.candidates(connection)
+            return decisions.candidates(connection)
 
     def report(self, labeler_id: str, cut_offs: CutOffs | None = None) -> ScreeningReport:
         """Return how a candidate does; ValueError for an unknown labeler."""
@@ -131,12 +131,12 @@ class Screening:
     ) -> Decision:
         """Accept a candidate into a cohort, or decline, and keep the report that the decision rests on."""
         with self._database.write.begin() as connection:
-            return candidates.decide(connection, labeler_id, is_accepted, cohort=cohort, reason=reason, by=by, now=now)
+            return decisions.decide(connection, labeler_id, is_accepted, cohort=cohort, reason=reason, by=by, now=now)
 
     def decisions(self, labeler_id: str) -> list[Decision]:
         """Return the decisions about a labeler, newest first."""
         with self._database.read.connect() as connection:
-            return candidates.decisions(connection, labeler_id)
+            return decisions.decisions(connection, labeler_id)
 
     # Calibration
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from instructloop.core.questions import FLAG_QUESTIONS
 from instructloop.store import ComparisonForm
 from instructloop.store.desk import DeskItem
-from instructloop.store.reports import Feedback, Gold
+from instructloop.store.screening_reports import Feedback, Gold
 from instructloop.web.answers import letter
 from instructloop.web.pages import render
 

@@ -13,8 +13,8 @@ from instructloop.core.questions import FLAG_QUESTIONS
 from instructloop.core.records import FLAGS, Cohort
 from instructloop.core.screening import SENSITIVE
 from instructloop.store.people import Account
-from instructloop.store.reports import GoldForm, GoldPurpose, GoldTask
 from instructloop.store.rows import TaskItem
+from instructloop.store.screening_reports import GoldForm, GoldPurpose, GoldTask
 from instructloop.store.store import Store
 from instructloop.web.clock import now
 from instructloop.web.errors import Problem

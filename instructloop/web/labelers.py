@@ -13,7 +13,6 @@ from instructloop.store.people import Account
 from instructloop.store.reports import LabelerRow, WeekPace
 from instructloop.store.store import Store
 from instructloop.web import figures
-from instructloop.web.clock import now
 from instructloop.web.errors import Problem
 from instructloop.web.pages import number
 from instructloop.web.sections import MAY_READ, actors, names, show
@@ -31,7 +30,7 @@ def labelers_page(
 ) -> Response:
     """Every labeler's pace, agreement, position bias, tie and skip rates."""
     store: Store = request.app.state.store
-    everyone = store.research.labelers(now(request))
+    everyone = store.research.labelers()
     rows = sorted((row for row in everyone if cohort in ("", row.cohort)), key=lambda row: sort_key(row, sort))
     name_of = names(store)
     return show(
@@ -92,13 +91,12 @@ def pace_plot(rows: Sequence[LabelerRow], name_of: Mapping[str, str]) -> figures
 def labeler_page(request: Request, labeler_id: str, person: Account = MAY_READ) -> Response:
     """One labeler: figures beside those of the cohort, weeks, reasons to skip, newest submissions, calibration."""
     store: Store = request.app.state.store
-    at = now(request)
     if labeler_id not in {one.id for one in store.labelers()}:
         raise Problem(404, "There is no such labeler.")
-    detail = store.research.labeler(labeler_id, at)
+    detail = store.research.labeler(labeler_id)
     accounts = [one for one in store.accounts.accounts() if one.labeler_id == labeler_id]
     cohort = detail.row.cohort
-    others = [row for row in store.research.labelers(at) if row.cohort == cohort and row.id != labeler_id]
+    others = [row for row in store.research.labelers() if row.cohort == cohort and row.id != labeler_id]
     return show(
         request,
         person,

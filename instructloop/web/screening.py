@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Request, Response
 from instructloop.core.rankings import Interval
 from instructloop.core.screening import PAPER_CUT_OFFS, CutOffs
 from instructloop.store.people import Account
-from instructloop.store.reports import ScreeningReport
+from instructloop.store.screening_reports import ScreeningReport
 from instructloop.store.store import Store
 from instructloop.web import figures
 from instructloop.web.clock import now

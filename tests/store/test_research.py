@@ -128,7 +128,7 @@ def test_an_empty_store_has_figures_of_nothing(desk):
     assert (report.overall, report.by_pair, report.num_judgements) == (None, (), 0)
     assert {one.alpha for one in report.fields} == {None}
     assert desk.store.research.progress(desk.now) == []
-    assert desk.store.research.labelers(desk.now) == []
+    assert desk.store.research.labelers() == []
     assert desk.store.research.conflicts().rows == ()
 
 
@@ -137,7 +137,7 @@ def test_an_empty_store_has_figures_of_nothing(desk):
 
 def test_a_labelers_figures_by_hand(judged):
     p, q = ids(judged)
-    rows = {row.id: row for row in judged.store.research.labelers(judged.now)}
+    rows = {row.id: row for row in judged.store.research.labelers()}
     assert list(rows) == ["train-ann", "train-bob"]
     ann, bob = rows["train-ann"], rows["train-bob"]
     assert (ann.num_submitted, ann.num_comparisons, ann.num_skipped, ann.num_surplus) == (2, 2, 0, 0)
@@ -146,7 +146,7 @@ def test_a_labelers_figures_by_hand(judged):
     assert ann.tie_rate == proportion([0, 0, 0, 0, 0, 1], [p, p, p, q, q, q])
     assert ann.skip_rate == proportion([0, 0], [p, q])
     assert ann.last_at == judged.later(60)
-    detail = judged.store.research.labeler("train-bob", judged.now)
+    detail = judged.store.research.labeler("train-bob")
     assert detail.row == bob
     assert [(week.monday, week.num_submitted, week.median_seconds) for week in detail.weeks] == [
         (date(2026, 2, 23), 2, 80)
@@ -154,7 +154,7 @@ def test_a_labelers_figures_by_hand(judged):
     assert {head.prompt_text for head in detail.last} == set(NAMES[:2])
     assert (detail.reasons, detail.calibration.num_gold) == ({}, 0)
     with pytest.raises(ValueError, match="'nobody' is not in the store"):
-        judged.store.research.labeler("nobody", judged.now)
+        judged.store.research.labeler("nobody")
 
 
 def test_who_prefers_what_comes_first_shows_a_position_bias(desk):
@@ -164,7 +164,7 @@ def test_who_prefers_what_comes_first_shows_a_position_bias(desk):
             shown = [completion.id for completion in assignment.completions]
             by_policy = tiers_of("0>1>2", assignment.completions)
             desk.rank(assignment, tiers=[[key] for key in shown] if is_biased else by_policy)
-    ann, bob = desk.store.research.labelers(desk.now)
+    ann, bob = desk.store.research.labelers()
     assert (ann.position_bias.value, ann.position_bias.n, ann.position_bias.n_clusters) == (1.0, 120, 40)
     assert ann.position_bias.low > 0.9
     assert bob.position_bias.low < 0.5 < bob.position_bias.high  # orders are drawn by a hash
@@ -174,7 +174,7 @@ def test_skips_count_in_the_rate_and_with_their_reasons(desk):
     desk.ranking(3)
     desk.store.skip(desk.claim("ranking", "train-ann").id, "unclear", desk.now)
     judge(desk, "ranking", "train-ann", dict.fromkeys(NAMES, "0>1>2"))
-    detail = desk.store.research.labeler("train-ann", desk.now)
+    detail = desk.store.research.labeler("train-ann")
     assert (detail.row.num_skipped, detail.row.skip_rate.value, detail.reasons) == (
         1,
         pytest.approx(1 / 3),

@@ -9,7 +9,7 @@ from instructloop.core.rankings import mean_interval, proportion
 from instructloop.core.records import FLAGS
 from instructloop.core.screening import CutOffs
 from instructloop.store import TaskItem, freeze_rankings
-from instructloop.store.reports import GoldForm
+from instructloop.store.screening_reports import GoldForm
 from tests.store.judging import account, judge, tiers_of
 
 CANDIDATE = "screening-ann"

@@ -1,7 +1,7 @@
 """After a calibration task a labeler reads the researcher's judgement; before it, and elsewhere, nothing of it."""
 
 from instructloop.core.records import FLAGS
-from instructloop.store.reports import GoldForm
+from instructloop.store.screening_reports import GoldForm
 from tests.web.desk_tasks import comparison_answer, open_comparison, submission
 from tests.web.test_work import claim, post, rows, shown
 

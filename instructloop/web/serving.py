@@ -42,6 +42,10 @@ def greeting(store: Store, settings: Settings) -> list[str]:
     lines = [f"labelling app: {settings.origin}"]
     if settings.url is not None:
         lines[0] += f" (listening on {settings.host}, port {settings.port})"
+    if settings.behind_tls and not settings.trusted_proxies:
+        lines.append(
+            "--trust-proxy is missing: wrong passwords of all people count as those of one address, the proxy's"
+        )
     token = store.accounts.first_owner_invite(utc_now())
     if token is not None:
         lines.append(f"first owner, works once: {settings.origin}/invitation/{token}")

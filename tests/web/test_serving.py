@@ -93,7 +93,10 @@ def test_the_first_owner_is_invited_until_there_is_one(store: Store, clock: Test
 def test_the_link_has_the_public_address(store: Store):
     lines = greeting(store, Settings(behind_tls=True, url="https://labels.example.org", port=9000))
     assert lines[0] == "labelling app: https://labels.example.org (listening on 127.0.0.1, port 9000)"
-    assert lines[1].startswith("first owner, works once: https://labels.example.org/invitation/")
+    assert lines[1].startswith("--trust-proxy is missing")
+    assert lines[2].startswith("first owner, works once: https://labels.example.org/invitation/")
+    known = Settings(behind_tls=True, url="https://labels.example.org", trusted_proxies=("127.0.0.1",))
+    assert len(greeting(store, known)) == 2
 
 
 def test_ipv6_loopback_can_be_listened_on():

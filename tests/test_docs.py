@@ -60,7 +60,7 @@ def test_the_readme_names_only_verbs_that_the_command_line_has():
     from instructloop.cli import app
 
     verbs = set(get_command(app).commands)
-    named = re.findall(r"^instructloop (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    named = re.findall(r"^instructloop ([\w-]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert named
     assert set(named) <= verbs
 

@@ -12,7 +12,7 @@ from instructloop.core.agreement import Ties
 from instructloop.core.rankings import Interval
 from instructloop.core.records import COHORTS
 from instructloop.store.people import Account
-from instructloop.store.reports import TIE_RULES
+from instructloop.store.reports import TIE_RULES, AgreementReport, StageProgress
 from instructloop.store.store import Store
 from instructloop.web import figures
 from instructloop.web.clock import now
@@ -23,6 +23,7 @@ router = APIRouter(prefix="/research")
 PAPER_AGREEMENT = {"train": 0.726, "heldout": 0.773}  # section 3.4: 72.6 ± 1.5 % and 77.3 ± 1.3 %
 PAPER_NAMES = {"train": "training labelers", "heldout": "held-out labelers"}
 MOST_IN_MATRIX = 60
+MOST_KEPT = 20
 
 
 @router.get("/agreement")
@@ -38,7 +39,7 @@ def agreement_page(
     sets = [row for row in store.research.progress(now(request)) if row.kind == "compare"]
     if (cohort and cohort not in COHORTS) or (task_set and task_set not in {row.task_set for row in sets}):
         raise Problem(404, "There is no such cohort or set of tasks.")
-    report = store.research.agreement((task_set,) if task_set else None, (cohort,) if cohort else None, ties)
+    report = measured(request, sets, task_set, cohort, ties)
     name_of = names(store)
     weeks = [(f"{monday:%d %b}", interval) for monday, interval in report.by_week]
     references = {f"paper: {100 * value:.1f} %": value for key, value in PAPER_AGREEMENT.items() if cohort == key}
@@ -64,6 +65,23 @@ def agreement_page(
         matrix=matrix(report.by_pair),
         strip=figures.strip,
     )
+
+
+def measured(
+    request: Request, progress: Sequence[StageProgress], task_set: str, cohort: str, ties: Ties
+) -> AgreementReport:
+    """Return the agreement of a set (empty: all) and cohort (all), measured again only after new submissions."""
+    store: Store = request.app.state.store
+    asked = (task_set, cohort, ties)
+    so_far = tuple(
+        sorted((row.task_set, row.cohort, row.num_submitted, str(row.last_submitted_at)) for row in progress)
+    )
+    kept: dict[object, tuple[object, AgreementReport]] = getattr(request.app.state, "agreement", {})
+    if asked not in kept or kept[asked][0] != so_far:
+        report = store.research.agreement((task_set,) if task_set else None, (cohort,) if cohort else None, ties)
+        kept = dict(list(kept.items())[-MOST_KEPT:]) | {asked: (so_far, report)}
+        request.app.state.agreement = kept
+    return kept[asked][1]
 
 
 def share_axis(points: Iterable[tuple[object, Interval]]) -> list[float]:

@@ -15,7 +15,7 @@ from instructloop.store.people import Account
 from instructloop.store.reports import DayCount, StageProgress
 from instructloop.store.store import Store
 from instructloop.web import figures
-from instructloop.web.agreement import PAPER_AGREEMENT
+from instructloop.web.agreement import PAPER_AGREEMENT, measured
 from instructloop.web.clock import now
 from instructloop.web.pages import number
 from instructloop.web.sections import MAY_READ, show
@@ -53,7 +53,8 @@ def overview(request: Request, person: Account = MAY_READ) -> Response:
     days = store.research.per_day(latest - timedelta(days=DAYS_SHOWN - 1))
     week = [row for row in days if row.day > (at - timedelta(days=7)).date()]
     stages = [stage_of(row, week) for row in progress]
-    agreement = store.research.agreement(cohorts=("train",)).overall if progress else None
+    compared = [row for row in progress if row.kind == "compare"]
+    agreement = measured(request, compared, "", "train", "drop").overall if compared else None
     return show(
         request,
         person,

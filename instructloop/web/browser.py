@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 Watch = Callable[[str, str, float, int], None]
 """Is told method, path, seconds and status of every answer."""
 
+AGENT = "instructloop simulate-labelers"
 REDIRECTS = (301, 302, 303, 307)
 
 
@@ -110,7 +111,7 @@ class Browser:
 
     def _exchange(self, method: str, path: str, body: bytes | None, kind: str) -> tuple[int, bytes, str]:
         """Return status, body and Location; over a connection that the server closed meanwhile, once more."""
-        headers = {"User-Agent": "instructloop simulate-labelers", "Sec-Fetch-Site": "same-origin"}
+        headers = {"User-Agent": AGENT, "Sec-Fetch-Site": "same-origin"}
         if self.cookies:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         if body is not None:

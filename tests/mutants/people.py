@@ -109,8 +109,8 @@ PEOPLE = (
         "lease_never_ends",
         "paper 3.5",
         CLAIMS,
-        "    expire(connection, now)\n    until",
-        "    until",
+        "    expire(connection, now)\n    return cohort_of",
+        "    return cohort_of",
         ("tests/store/test_labelling.py",),
     ),
     Bug(

@@ -346,3 +346,14 @@ def test_a_setting_is_a_value_with_a_history(desk):
     events = desk.store.audit.events(object_id="alert.last")
     assert [event.action for event in events] == ["setting.set", "setting.set"]
     assert events[0].before_hash == events[1].after_hash
+
+
+def test_judgements_of_another_task_on_the_same_prompt_make_no_conflict(desk):
+    for task_set in ("first", "second"):
+        desk.ranking(1, overlap=2, task_set=task_set)
+    for task_set, order in (("first", "0>1>2"), ("second", "2>1>0")):
+        for labeler in ("train-ann", "train-bob"):
+            judge(desk, task_set, labeler, {NAMES[0]: order})
+    assert desk.store.research.conflicts(below=1.0).total == 0
+    page = desk.store.research.conflicts(below=1.1)
+    assert [(one.agreement, one.num_pairs) for one in page.rows] == [(1.0, 3), (1.0, 3)]

@@ -289,3 +289,19 @@ def test_cut_offs_are_the_papers_until_they_are_set(desk, owner):
     assert desk.store.screening.cut_offs() == mine
     assert desk.store.screening.report(CANDIDATE).cut_offs == mine
     assert [event.actor for event in desk.store.audit.events(action="setting")] == [owner]
+
+
+def test_a_revised_demonstration_is_graded_anew(desk, owner):
+    screening = desk.store.screening
+    screening.open_writing([desk.prompts(1)[0].id], num_people=1, by=owner, now=desk.now)
+    first = desk.write(desk.claim("screening-writing", CANDIDATE), "rash")
+    screening.grade(first, 2, by=owner, now=desk.now)
+    second = desk.store.revise_demonstration(first, "gentle", now=desk.later(90), idempotency_key="r")
+    assert [one.submission_id for one in screening.to_grade(owner)] == [second]
+    report = screening.report(CANDIDATE)
+    assert (report.grade, report.num_to_grade, report.num_submitted) == (None, 1, 1)
+    assert [one.num_to_grade for one in screening.candidates()] == [1, 0]
+    screening.grade(second, 6, by=owner, now=desk.now)
+    regraded = screening.report(CANDIDATE).grade
+    assert regraded is not None
+    assert (regraded.value, regraded.n) == (6.0, 1)

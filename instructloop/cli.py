@@ -220,6 +220,32 @@ def web(
 
 def _add_stage(verb: str, stage: str, does: str) -> None:
     """Add the verb that does the steps of one stage."""
+@app.command(epilog="Example: instructloop backup monday.sqlite --dir demo")
+def backup(
+    file: Annotated[Path, typer.Argument(help="A new file for the copy.")],
+    directory: Dir = Path(),
+) -> None:
+    """Copy the workspace's store as of now into a file, also while people work on it."""
+    from instructloop import commands
+    from instructloop.store.backup import backup
+
+    num_bytes = backup(commands.open_workspace(directory).store_place, file)
+    print(f"wrote {file}, {num_bytes} bytes; to put it back: instructloop restore {file}")
+
+
+@app.command(epilog="Example: instructloop restore monday.sqlite --dir demo")
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `instructloop backup` wrote.")],
+    directory: Dir = Path(),
+) -> None:
+    """Put a backup in the place of the workspace's store, which is kept beside it; stop the app first."""
+    from instructloop import commands
+    from instructloop.store.backup import restore
+
+    kept = restore(file, commands.open_workspace(directory).store_place)
+    print(f"restored {file}" + (f"; the store of before is {kept}" if kept else ""))
+
+
 
     def do(
         step: Annotated[str | None, typer.Argument(help="Only this step of the stage.")] = None,

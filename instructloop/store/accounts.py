@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import delete, select
 
 from instructloop.core.records import Cohort
-from instructloop.store import invites, membership, sessions
+from instructloop.store import invites, membership, password_links, sessions
 from instructloop.store import tables_people as p
 from instructloop.store.engine import Database
 from instructloop.store.people import Account, AccountState, Consent, Invite, Role, Session
@@ -111,6 +111,21 @@ class Accounts:
         """Store another password's hash; all sessions end, unless it is the same password hashed anew."""
         with self._database.write.begin() as connection:
             membership.set_password(connection, account_id, password_hash, now=now, end_sessions=end_sessions)
+
+    def password_link(self, account_id: str, by: str | None, now: datetime, hours: float = password_links.HOURS) -> str:
+        """Return the token of a link for a new password, in place of an earlier one; `by` may manage that account."""
+        with self._database.write.begin() as connection:
+            return password_links.create(connection, account_id, by=by, now=now, hours=hours)
+
+    def find_password_link(self, token: str, now: datetime) -> Account | None:
+        """Return whose link this is, None for one that is unknown, used, replaced or run out."""
+        with self._database.read.connect() as connection:
+            return password_links.find(connection, token, now)
+
+    def use_password_link(self, token: str, password_hash: str, now: datetime) -> Account:
+        """Set the password by a link, once; all sessions end."""
+        with self._database.write.begin() as connection:
+            return password_links.use(connection, token, password_hash, now=now)
 
     def set_profile(
         self, account_id: str, languages: Sequence[str], topics: str, preferences: Mapping[str, Any]

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from instructloop.core.records import Cohort
@@ -200,6 +200,7 @@ def change(
         connection, at=now, actor=by, action=action, object_id=row["id"], before=before, after=values, details=details
     )
     close_sessions(connection, row["id"])
+    connection.execute(delete(p.password_link).where(p.password_link.c.account_id == row["id"]))
     connection.execute(invites.revoked(now).where(p.invite.c.created_by == row["id"]))
 
 
@@ -212,6 +213,8 @@ def set_password(
     row = locked(connection, account_id)
     connection.execute(update(p.account).where(p.account.c.id == row["id"]).values(password_hash=password_hash))
     if end_sessions:
+        open_links = (p.password_link.c.account_id == account_id) & p.password_link.c.used_at.is_(None)
+        connection.execute(delete(p.password_link).where(open_links))
         close_sessions(connection, account_id)
         audit.record(connection, at=now, actor=account_id, action="account.password", object_id=account_id)
 

@@ -56,6 +56,7 @@ def pseudonymise_steps(account: RowMapping, now: datetime | None) -> list[Step]:
     gone = blank | {"state": "removed", "removed_at": now}
     return [
         Step("sessions", p.session, p.session.c.account_id == account["id"]),
+        Step("links for a new password", p.password_link, p.password_link.c.account_id == account["id"]),
         Step("drafts", p.draft, p.draft.c.assignment_id.in_(mine)),
         Step("leases", t.assignment, is_leased, {"state": "expired", "expires_at": None}),
         Step("open invitations", p.invite, (own.created_by == account["id"]) & invites.IS_UNUSED, {"revoked_at": now}),

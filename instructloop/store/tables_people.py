@@ -76,6 +76,18 @@ invite = Table(
     one_of("cohort", COHORTS),
 )
 
+# A link that an owner or a researcher makes for somebody who forgot the password.
+password_link = Table(
+    "password_link",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    Column("account_id", Id, ForeignKey("account.id"), nullable=False, index=True),
+    Column("created_by", Id, ForeignKey("account.id")),
+    Column("created_at", UTCDateTime, nullable=False),
+    Column("expires_at", UTCDateTime, nullable=False),
+    Column("used_at", UTCDateTime),
+)
+
 # One row per account and one per address that failed to log in; a success deletes the account's.
 login_failure = Table(
     "login_failure",

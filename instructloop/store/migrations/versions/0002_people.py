@@ -303,8 +303,23 @@ def create_tables() -> None:
         sa.PrimaryKeyConstraint("submission_id", "account_id", name=op.f("pk_grade")),
     )
 
+    op.create_table(
+        "password_link",
+        sa.Column("token_hash", sa.String(length=64), nullable=False),
+        sa.Column("account_id", sa.String(length=64), nullable=False),
+        sa.Column("created_by", sa.String(length=64), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_password_link_account_id_account")),
+        sa.ForeignKeyConstraint(["created_by"], ["account.id"], name=op.f("fk_password_link_created_by_account")),
+        sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_password_link")),
+    )
+    op.create_index(op.f("ix_password_link_account_id"), "password_link", ["account_id"])
+
 
 def downgrade() -> None:
+    op.drop_table("password_link")
     op.drop_index("ix_assignment_labeler", "assignment")
     index_leases(["labeler_id"])
     op.drop_table("grade")

@@ -155,7 +155,9 @@ def test_a_labeler_agrees_before_anything_else(ann: Browser, store: Store, clock
     page = ann.get("/consent").text
     assert "Before you begin" in page
     assert ann.send_form("/consent", version="1").status_code == 400  # the box is not ticked
-    assert ann.send_form("/consent", version="2", agree="yes").status_code == 400
+    older = ann.send_form("/consent", version="2", agree="yes")
+    assert older.status_code == 400
+    assert "The text has changed; read it again." in older.text
     assert store.accounts.agreed_version(ann.account.id) == 0
     assert ann.send_form("/consent", version="1", agree="yes").headers["location"] == "/profile"
     assert store.accounts.agreed_version(ann.account.id) == 1

@@ -1,5 +1,6 @@
 """The frame of every page in a real browser: sign-in, focus, colours, direction, the account's menu."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,11 @@ def test_the_keyboard_comes_to_the_content_first_and_sees_where_it_is(labeler_pa
     labeler_page.keyboard.press("Tab")
     skip = labeler_page.locator(":focus")
     assert skip.inner_text() == "Skip to the content"
-    labeler_page.wait_for_function("document.activeElement.getBoundingClientRect().top >= 0")  # it glides into the page
+    top = "document.activeElement.getBoundingClientRect().top"
+    deadline = time.monotonic() + 10
+    while labeler_page.evaluate(top) < 0 and time.monotonic() < deadline:
+        labeler_page.wait_for_timeout(20)  # it glides into the page
+    assert labeler_page.evaluate(top) >= 0
     assert skip.evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
     assert skip.evaluate("e => parseFloat(getComputedStyle(e).outlineWidth)") >= 2
     labeler_page.keyboard.press("Enter")

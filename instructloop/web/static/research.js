@@ -1,4 +1,4 @@
-// Researchers' pages: copy a link, wait for an export, grade with the keys 1 to 7. All works without it, too.
+// Researchers' pages: copy a link, wait for an export, grade with the keys 1 to 7. All of it works without scripts.
 
 for (const button of document.querySelectorAll("[data-copies]")) {
   if (!navigator.clipboard) continue;
@@ -35,3 +35,7 @@ if (grades.length) {
     radio.focus();
   });
 }
+
+// What is wider than the screen opens where it matters: at this page's tab, at the newest days of a plot.
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+for (const plot of document.querySelectorAll(".plot-scroll")) plot.scrollLeft = plot.scrollWidth;

@@ -1,4 +1,4 @@
-"""Opening databases: migrations from empty and from old schemas, SQLite's settings, errors in plain words."""
+"""Opening databases: the rules of the schema, SQLite's settings, errors in plain words."""
 
 import errno
 import os
@@ -6,35 +6,13 @@ import sqlite3
 from types import SimpleNamespace
 
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
 from setuptools import find_packages
 from sqlalchemy import create_engine, inspect, text
 
 import instructloop
 from instructloop.core.records import Prompt
-from instructloop.store import Store, engine, tables
+from instructloop.store import Store, engine
 from instructloop.store.tables_people import metadata
-
-
-def migrated(path, target):
-    """Bring the database to a revision and return the connection's engine."""
-    database = engine.open_database(path)
-    config = Config()
-    config.set_main_option("script_location", str(engine.MIGRATIONS))
-    with engine.migrating(database.write) as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, target)
-    return database
-
-
-def test_the_migrations_lead_to_the_tables_of_the_code(tmp_path):
-    database = engine.open_database(tmp_path / "store.db")
-    with database.read.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    database.close()
 
 
 def test_the_migrations_lead_to_the_rules_of_the_code(tmp_path):
@@ -49,15 +27,6 @@ def test_the_migrations_lead_to_the_rules_of_the_code(tmp_path):
         assert rules[0] == rules[1]
     migrated_one.dispose()
     created.dispose()
-
-
-def test_a_migration_can_be_undone_and_done_again(tmp_path):
-    path = tmp_path / "store.db"
-    database = migrated(path, "base")
-    assert set(inspect(database.read).get_table_names()) == {"alembic_version"}
-    database.close()
-    with Store.open(path) as store:
-        assert store.prompts() == []
 
 
 def test_opening_again_finds_what_was_stored(tmp_path):

@@ -4,6 +4,8 @@ import multiprocessing
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from instructloop.store import Store
 
 
@@ -35,6 +37,7 @@ def test_one_answer_sent_by_eight_threads_is_stored_once(desk):
     assert [row.id for row in desk.store.demonstrations(["writing"], ["train"])] == list(ids)
 
 
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)  # of PostgreSQL: test_places, without so many rows
 def test_a_reader_sees_one_moment_while_others_write(desk):
     desk.writing(1200)
     for _ in range(700):

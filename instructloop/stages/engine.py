@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -139,11 +140,24 @@ _worker: dict[str, Any] = {}
 
 def _prepare(events: Any, stop: Any, workspace: Workspace, load: LoadRecipe) -> None:
     """Make a worker process ready: its own store and recipe."""
-    _worker.update(workspace=workspace, recipe=load(workspace), events=events, stop=stop)
+    _worker.update(workspace=workspace, recipe=load(workspace), events=events, stop=stop, is_at_work=False)
+    Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End this worker when the main process is gone: at work it stops as at Ctrl-C, where the run can go on from."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGINT)
+    while _worker["is_at_work"]:
+        time.sleep(0.1)
+    os._exit(1)
 
 
 def _do(name: str) -> None:
     use_threads(_worker["recipe"], name)
+    _worker["is_at_work"] = True
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if _worker["stop"].is_set():  # Ctrl-C came before the step began
@@ -151,6 +165,7 @@ def _do(name: str) -> None:
         execute(_worker["workspace"], _worker["recipe"], name, Relay(_worker["events"], name))
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _worker["is_at_work"] = False
 
 
 def use_threads(recipe: Recipe, name: str) -> None:

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+import pytest
 from toy_loop import results
 
 from instructloop.runs import Run
@@ -30,14 +32,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the bac
 sys.path.insert(0, sys.argv[1])
 from toy_loop import toy
 from instructloop import cli, commands
-commands.load = functools.partial(toy, wait=0.05)
+commands.load = functools.partial(toy, wait=0.05, workers=int(sys.argv[2]))
 cli.main(["run", "--set", "prompts.steps=1000"])
 """
 
 
 def test_ctrl_c_ends_the_command_with_130_and_a_second_process_waits_its_turn(call):
     call("init")
-    arguments = [sys.executable, "-c", LOOP, str(Path(__file__).parent)]
+    arguments = [sys.executable, "-c", LOOP, str(Path(__file__).parent), "1"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as loop:
         try:
             deadline = time.monotonic() + 30
@@ -56,3 +58,23 @@ def test_ctrl_c_ends_the_command_with_130_and_a_second_process_waits_its_turn(ca
     [run] = Run.all(Path("runs"))
     assert not run.is_done
     assert json.loads(run.file("state").read_text()) > 0
+
+
+def test_workers_of_a_command_that_was_killed_stop_and_go(call, monkeypatch: pytest.MonkeyPatch):
+    call("init")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # so that a worker finds the toy loop too
+    arguments = [sys.executable, "-c", LOOP, str(Path(__file__).parent), "2"]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as loop:
+        deadline = time.monotonic() + 60
+        while not list(Path("runs").glob("*/state")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        workers = psutil.Process(loop.pid).children()
+        loop.kill()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    for process in alive:
+        process.kill()
+    assert workers
+    assert alive == []
+    [run] = Run.all(Path("runs"))
+    assert not run.is_done
+    assert call("run").code == 0  # nobody holds the workspace, and the run goes on

@@ -69,7 +69,7 @@ def _finish(run: Run) -> Run:
     return run.finish("result.json", "report.json", "report.html")
 
 
-def toy(workspace: Workspace, *, wait: float = 0.0) -> Recipe:
+def toy(workspace: Workspace, *, wait: float = 0.0, workers: int = 1) -> Recipe:
     """Return the loop; loop.yaml and --set may say how far its steps count."""
     parents: dict[str, dict[str, str]] = {
         "prompts": {},
@@ -89,7 +89,7 @@ def toy(workspace: Workspace, *, wait: float = 0.0) -> Recipe:
         )
         for name in stages
     )
-    return Recipe(name="toy", steps=steps, published={"best": "ppo"}, workers=1, threads=1)
+    return Recipe(name="toy", steps=steps, published={"best": "ppo"}, workers=workers, threads=1)
 
 
 def hooks(stage: str, wait: float) -> dict[str, Any]:

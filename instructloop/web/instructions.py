@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
@@ -103,7 +103,7 @@ def write(
     )
 
 
-def frame(kind: str, versions: list[Instruction]) -> dict[str, object]:
+def frame(kind: str, versions: list[Instruction]) -> dict[str, Any]:
     """Return what the page of a kind shows whatever is done on it."""
     return {"kind": kind, "heading": TITLES[kind], "versions": versions, "longest": LONGEST}
 

@@ -7,6 +7,8 @@ from functools import lru_cache
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -62,7 +64,10 @@ def tiny_lm(
     context: int = 128,
     width: int = 32,
 ) -> tuple[PreTrainedModel, Text]:
-    """Return a random causal LM ("llama" or "gpt2", 2 layers, eval mode) and its Text; weights depend on `seed`."""
+    """Return a random causal LM (2 layers, eval mode) and its Text; weights depend on `seed`.
+
+    `architecture` is "llama", "gpt2", or the name that transformers has for one of Llama's shape.
+    """
     text = Text(tiny_tokenizer(pad_is_eos=pad_is_eos, bos=bos))
     size = len(text.tokenizer)
     shared = {
@@ -87,6 +92,21 @@ def tiny_lm(
                 **shared,
             )
             model: PreTrainedModel = LlamaForCausalLM(llama)
+        elif architecture != "gpt2":
+            other = AutoConfig.for_model(
+                architecture,
+                hidden_size=width,
+                intermediate_size=2 * width,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                head_dim=width // 4,
+                **({"sliding_window": 8} if hasattr(AutoConfig.for_model(architecture), "sliding_window") else {}),
+                max_position_embeddings=context,
+                attention_dropout=dropout,
+                **{**shared, "vocab_size": size + 5},  # rows to spare, as most of them have
+            )
+            model = AutoModelForCausalLM.from_config(other)
         else:
             gpt2 = GPT2Config(
                 n_embd=width,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
@@ -20,20 +21,38 @@ from instructloop.files import naming
 from instructloop.models.card import write_card
 from instructloop.models.text import Text
 
+UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
+"""What transformers raises for a folder that is torn, whose sizes disagree, or that is no model at all."""
+
+
+def why(error: Exception) -> str:
+    """Return the first line of what transformers says, in the user's words where it speaks of its own options."""
+    first = str(error).strip().split("\n")[0]
+    return "weights and config.json disagree about sizes" if "ignore_mismatched_sizes" in first else first
+
 
 def load_lm(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, Text]:
     """Return a causal LM in eval mode and its Text, from a Hugging Face folder (or hub name, where there is a network).
 
-    Stop ids are the tokenizer's EOS and those of the generation config. ValueError if it cannot be read.
+    Stop ids are the tokenizer's EOS and those of the generation config. ValueError if it cannot be read whole; code
+    that a folder brings along is never run.
     """
     try:
         with quiet():
-            model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                str(path), dtype=dtype, output_loading_info=True, trust_remote_code=False
+            )
+        model, report = loaded
         tokenizer = AutoTokenizer.from_pretrained(str(path))
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise ValueError(
-            f"{path} is not a causal language model with a tokenizer that transformers can read: {error}"
+            f"{path} is not a causal language model with a tokenizer that transformers can read: {why(error)}"
         ) from error
+    # transformers would give weights that are not there random values, and leave a reward model's head out.
+    if report["missing_keys"]:
+        raise ValueError(f"{path} lacks weights of a language model: {sorted(report['missing_keys'])[:3]}")
+    if "score.weight" in report["unexpected_keys"]:
+        raise ValueError(f"{path} is a reward model, not a language model")
     num_embeddings = embeddings(model).num_embeddings
     if len(tokenizer) > num_embeddings:
         raise ValueError(

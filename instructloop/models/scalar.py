@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from instructloop.files import naming
 from instructloop.models.card import write_card
-from instructloop.models.lm import accepted, context_length, embeddings, positions, quiet, stop_ids_of
+from instructloop.models.lm import UNREADABLE, accepted, context_length, embeddings, positions, quiet, stop_ids_of, why
 from instructloop.models.text import Text, length_sorted_batches
 
 
@@ -102,11 +102,11 @@ class ScalarModel(nn.Module):
         try:
             with quiet():  # `score.bias` of an RMSNorm model is for other readers
                 model, report = AutoModelForSequenceClassification.from_pretrained(
-                    str(path), dtype=dtype, output_loading_info=True
+                    str(path), dtype=dtype, output_loading_info=True, trust_remote_code=False
                 )
             tokenizer = AutoTokenizer.from_pretrained(str(path))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path} is not a reward model that transformers can read: {error}") from error
+        except UNREADABLE as error:
+            raise ValueError(f"{path} is not a reward model that transformers can read: {why(error)}") from error
         if report["missing_keys"]:
             raise ValueError(f"{path} lacks weights of a reward model: {sorted(report['missing_keys'])[:3]}")
         text = Text(tokenizer, stop_ids_of(model.config))

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
+from jinja2 import TemplateError
 from torch import Tensor
+
+from instructloop.core.transcripts import Turn
 
 PLAIN_TEMPLATE = "{% for m in messages %}{{ m.content }}{{ '\\n' if m.role != 'assistant' else eos_token }}{% endfor %}"
 """For tokenizers that bring no chat template: the prompt and a newline, then the completion and EOS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A conversation as ids, with what was left out of it to fit: turns at its front, text of its last turn."""
+
+    ids: list[int]
+    num_left_out: int
+    is_cut: bool
 
 
 class Text:
@@ -38,21 +51,41 @@ class Text:
         self.eos_id: int = self._closing_id(stops)
         self.stop_ids: tuple[int, ...] = tuple(sorted(stops))
 
-    def prompt_ids(self, prompt: str, *, max_tokens: int | None = None) -> list[int]:
+    def prompt_ids(self, prompt: str, *, before: Sequence[Turn] = (), max_tokens: int | None = None) -> list[int]:
         """Return the ids of a prompt, template and generation prefix included, with exactly one BOS where BOS is used.
 
-        A prompt over `max_tokens` loses text at its start: whole lines if that is enough, else words, else characters.
+        A prompt over `max_tokens` loses text at its start: whole lines if that is enough, else words, else characters;
+        turns that stand `before` it stay.
         """
-        ids = self._templated(prompt)
+        ids = self._templated(prompt, before)
         if max_tokens is None or len(ids) <= max_tokens:
             return ids
-        if len(self._templated("")) > max_tokens:
-            raise ValueError(f"max_tokens {max_tokens} leaves no room for the chat template alone")
+        if len(self._templated("", before)) > max_tokens:
+            what = "the chat template alone" if not before else "the prompt after what stands before it"
+            raise ValueError(f"max_tokens {max_tokens} leaves no room for {what}")
         for boundary in ("\n", " ", ""):
-            kept = _shortest_cut(prompt, boundary, lambda rest: len(self._templated(rest)) <= max_tokens)
+            kept = _shortest_cut(prompt, boundary, lambda rest: len(self._templated(rest, before)) <= max_tokens)
             if kept:
-                return self._templated(kept)
-        return self._templated("")
+                return self._templated(kept, before)
+        return self._templated("", before)
+
+    def conversation_ids(self, turns: Sequence[Turn], *, max_tokens: int | None = None) -> Fitted:
+        """Return a conversation that ends with the user, as `prompt_ids` has a single turn of theirs.
+
+        Over `max_tokens` the oldest exchanges go, a system turn at the front never; then text of the last turn. What
+        an assistant's turn spells like a special token stays text.
+        """
+        *rest, last = [self._as_text(turn) for turn in turns]
+        system = [turn for turn in rest[:1] if turn.role == "system"]
+        del rest[: len(system)]
+        num_turns = len(rest)
+        if max_tokens is not None:
+            while rest and len(self._templated(last.text, [*system, *rest])) > max_tokens:
+                next_user = (i for i, turn in enumerate(rest) if i and turn.role == "user")
+                del rest[: next(next_user, len(rest))]
+        before = [*system, *rest]
+        ids = self.prompt_ids(last.text, before=before, max_tokens=max_tokens)
+        return Fitted(ids, num_turns - len(rest), ids != self._templated(last.text, before))
 
     def completion_ids(self, text: str, *, close: bool = True) -> list[int]:
         """Return the ids of a completion, with the closing EOS unless `close` is False (a truncated sample).
@@ -123,9 +156,21 @@ class Text:
                 f"EOS {self.eos_id} and {other.eos_id}): score text instead of ids"
             )
 
-    def _templated(self, prompt: str) -> list[int]:
-        messages = [{"role": "user", "content": prompt}]
-        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    @cached_property
+    def _special(self) -> tuple[str, ...]:
+        """The spellings of special tokens, longest first."""
+        added = [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        return tuple(sorted({*added, *self.tokenizer.all_special_tokens}, key=len, reverse=True))
+
+    def _as_text(self, turn: Turn) -> Turn:
+        """Return an assistant's turn with a blank inside what would be read as a special token; others as they are."""
+        said = turn.text
+        for token in self._special if turn.role == "assistant" else ():
+            said = said.replace(token, f"{token[:1]} {token[1:]}")
+        return Turn(turn.role, said)
+
+    def _templated(self, prompt: str, before: Sequence[Turn] = ()) -> list[int]:
+        rendered = self._rendered([*before, Turn("user", prompt)], add_generation_prompt=True)
         ids: list[int] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
         if self.bos_id is None:
             return ids
@@ -133,12 +178,21 @@ class Text:
             raise ValueError("the chat template begins with BOS twice")
         return ids if ids[:1] == [self.bos_id] else [self.bos_id, *ids]
 
+    def _rendered(self, turns: Sequence[Turn], *, add_generation_prompt: bool) -> str:
+        """Return turns as the chat template writes them; ValueError where it cannot."""
+        messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except TemplateError as error:
+            roles = ", ".join(turn.role for turn in turns)
+            raise ValueError(f"the model's chat template cannot write {roles}: {error}") from error
+
     def _closing_id(self, stops: set[int]) -> int:
         """Return the stop id with which the chat template closes an assistant's turn, else the tokenizer's EOS."""
-        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        ids = self.tokenizer(self.tokenizer.apply_chat_template(turn, tokenize=False), add_special_tokens=False)[
-            "input_ids"
-        ]
+        rendered = self._rendered([Turn("user", "a"), Turn("assistant", "b")], add_generation_prompt=False)
+        ids = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
         closing = ids[len(self._templated("a")) :]
         return next((token for token in closing if token in stops), self.tokenizer.eos_token_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -48,9 +49,18 @@ Decoded = tuple[list[int], list[float], bool]
 
 @torch.inference_mode()
 def decode(
-    model: PreTrainedModel, tokens_BP: Tensor, attention_BP: Tensor, uniform_BC: Tensor, sampling: Sampling
+    model: PreTrainedModel,
+    tokens_BP: Tensor,
+    attention_BP: Tensor,
+    uniform_BC: Tensor,
+    sampling: Sampling,
+    *,
+    on_token: Callable[[int, int], None] | None = None,
 ) -> list[Decoded]:
-    """Return what each row of one batch got, drawn with uniform_BC. Dimension A: the rows still in the batch."""
+    """Return what each row of one batch got, drawn with uniform_BC. Dimension A: the rows still in the batch.
+
+    `on_token` hears (row, token) as they are drawn, of unfinished rows, a row's closing stop id among them.
+    """
     device = model.device
     tokens_BP, attention_BP, uniform_BC = (t.to(device) for t in (tokens_BP, attention_BP, uniform_BC))
     (num_rows, width), budget = tokens_BP.shape, sampling.max_new_tokens
@@ -70,6 +80,10 @@ def decode(
             raise ValueError(f"the model's logits are not finite at token {step + 1} of a completion, in {model.dtype}")
         logprobs_BC[row_A, step] = logprob_A
         sampled_BC[row_A, step] = token_A
+        if on_token is not None:
+            for row, token in zip(row_A.tolist(), token_A.tolist(), strict=True):
+                if not finished_B[row]:
+                    on_token(row, token)
         stopped_A = torch.isin(token_A, stops) & ~finished_B[row_A]
         finished_B[row_A] |= stopped_A
         length_B[row_A[stopped_A]] = step + 1

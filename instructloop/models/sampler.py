@@ -54,12 +54,14 @@ def sample(
     stop_ids: Sequence[int] | None = None,
     batch_rows: int | None = None,
     on_rows: Callable[[int], None] | None = None,
+    on_token: Callable[[int, int], None] | None = None,
 ) -> Samples:
     """Return one completion per prompt (ids), row b drawn with the random stream of `seeds[b]`.
 
     Step t of a row takes the token where the cumulative distribution passes the t-th uniform number of the row's
     stream: a completion depends on its prompt and seed, not on its batch, up to rounding of the logits. `stop_ids`
-    replace the text's own. Prompts of like length share a batch; `on_rows` hears how many rows each batch had.
+    replace the text's own. Prompts of like length share a batch; `on_rows` hears how many rows each batch had,
+    `on_token` (prompt's index, token) of each token when it is drawn.
     """
     stops = text.stop_ids if stop_ids is None else tuple(stop_ids)
     sampling = Sampling(max_new_tokens, temperature, top_p, top_k, stops)
@@ -81,12 +83,19 @@ def sample(
             rows = order[start : start + size]
             tokens_BP, attention_BP = text.pad_left([prompts[row] for row in rows])
             uniform_BC = _uniforms([seeds[row] for row in rows], sampling)
-            done.update(zip(rows, decode(model, tokens_BP, attention_BP, uniform_BC, sampling), strict=True))
+            hear = None if on_token is None else _of_prompts(on_token, rows)
+            decoded = decode(model, tokens_BP, attention_BP, uniform_BC, sampling, on_token=hear)
+            done.update(zip(rows, decoded, strict=True))
             if on_rows is not None:
                 on_rows(len(rows))
     finally:
         model.train(was_training)
     return _samples(text, prompts, [done[row] for row in range(len(prompts))], model.device)
+
+
+def _of_prompts(on_token: Callable[[int, int], None], rows: Sequence[int]) -> Callable[[int, int], None]:
+    """Return what tells `on_token` the prompt's index in place of its row in the batch."""
+    return lambda row, token: on_token(rows[row], token)
 
 
 def _samples(

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from instructloop import model_verbs
+
 app = typer.Typer(
     name="instructloop",
     help="Teach a language model with your own people's judgement: prompts, demonstrations, SFT, samples, rankings, "
@@ -218,8 +220,6 @@ def web(
     )
 
 
-def _add_stage(verb: str, stage: str, does: str) -> None:
-    """Add the verb that does the steps of one stage."""
 @app.command(epilog="Example: instructloop backup monday.sqlite --dir demo")
 def backup(
     file: Annotated[Path, typer.Argument(help="A new file for the copy.")],
@@ -246,6 +246,8 @@ def restore(
     print(f"restored {file}" + (f"; the store of before is {kept}" if kept else ""))
 
 
+def _add_stage(verb: str, stage: str, does: str) -> None:
+    """Add the verb that does the steps of one stage."""
 
     def do(
         step: Annotated[str | None, typer.Argument(help="Only this step of the stage.")] = None,
@@ -263,6 +265,7 @@ def restore(
 
 for _verb, _stage in STAGES.items():
     _add_stage(_verb, *_stage)
+model_verbs.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -19,6 +20,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from instructloop import __version__
 from instructloop.files import canonical_json, hash_file, hash_tree, write_atomic
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+"""What a run, a published policy and an added model may be called; a name is a folder's, too."""
 
 
 class Parent(BaseModel):

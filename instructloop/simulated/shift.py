@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from instructloop.console import Track
 from instructloop.core.records import Cohort
+from instructloop.microworld.chance import uniform
 from instructloop.microworld.judge import Judge
 from instructloop.microworld.labelers import Pens, writers
 from instructloop.microworld.opinions import Purpose, SimulatedLabeler
@@ -25,6 +26,8 @@ LATER = (429, 502, 503)  # the server asks to come again
 NO_WORLD = "nobody of this world wrote this prompt"
 PATIENCE_SECONDS = 60.0
 LONGEST_PAUSE = 5.0
+LONGEST_DELAY_SECONDS = 30.0
+"""Before a task, at the pace of people: forty of them do not press a key in the same moment."""
 Answer = str | ComparisonForm
 Result = TypeVar("Result")
 
@@ -95,6 +98,7 @@ class Shift:
     _room: Condition = field(default_factory=Condition)
     _num_freed: int = 0  # slots that became free: by a skip, another may have work again
     _num_idle: int = 0
+    _times_seated: dict[str, int] = field(default_factory=dict[str, int])
     _num_at_work: int = 0
 
     def work(self, visitors: Sequence[Visitor]) -> None:
@@ -128,6 +132,7 @@ class Shift:
         try:
             while not self.stop.is_set():
                 seen = self._num_freed
+                self._pause(self._late(visitor))
                 if not self._one_task(visitor) and not self._more_later(seen):
                     break
         except _Stopped:
@@ -137,6 +142,12 @@ class Shift:
             self.end()
         finally:
             visitor.browser.close()
+
+    def _late(self, visitor: Visitor) -> float:
+        """Return the seconds that one takes to sit down: nobody comes to a task on the stroke of the clock with all."""
+        times = self._times_seated.get(visitor.labeler_id, 0)
+        self._times_seated[visitor.labeler_id] = times + 1
+        return LONGEST_DELAY_SECONDS * uniform("late", self.handbook.seed, visitor.person.id, times)
 
     def _more_later(self, seen: int) -> bool:
         """Wait until a slot becomes free, True, or until nobody is left who could free one, False."""

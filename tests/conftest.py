@@ -1,6 +1,7 @@
 """Fixtures and settings that every test shares: one torch thread, shapes checked at run time, no network."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -10,6 +11,8 @@ import pytest
 from jaxtyping import install_import_hook
 
 import tests.shapes  # noqa: F401 - the hook finds it by name
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what was started in the background is born with it ignored
 
 # Annotations such as Float[Tensor, "B C"] are checked in tests only (conventions 13).
 CHECKED = ("core.batches", "core.losses", "core.returns", "core.masked", "models.lm", "models.sampler", "models.scalar")

@@ -75,7 +75,7 @@ def test_a_csv_row_that_is_torn_or_not_utf8_spoils_only_itself(tmp_path: Path):
         ("a.jsonl", b'[\n{"a": 1}\n]', r"a.jsonl: a JSON array; JSON Lines have one object a line"),
         ("a.jsonl", '{"a": 1}'.encode("utf-16"), r"a.jsonl: UTF-16 text; save it as UTF-8"),
         ("a.jsonl", b"PAR1....", r"a.jsonl: a Parquet or zip file under the name of .jsonl"),
-        ("a.jsonl", gzip.compress(b"{}"), r"a.jsonl: a gzip file under the name of .jsonl"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), r"a.jsonl: a gzip file under the name of .jsonl"),
         ("a.jsonl.gz", b"{}", r"a.jsonl.gz: the gzip file is damaged after line 0 \(Not a gzipped file"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9, mtime=0)[:-9], r"a.jsonl.gz: the gzip file is damaged"),
         ("a.txt", b"a", r"a.txt: the name must end in one of .jsonl, .ndjson, .csv, .tsv, .parquet"),

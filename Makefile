@@ -22,13 +22,13 @@ web: setup  ## the labelling app over the workspace in DIR: make web DIR=mine
 	$(BIN)/instructloop web --dir $(or $(DIR),demo)
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: setup  ## what CI runs: format, lint, types, layers, documents, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 mutants: setup  ## plant bugs one at a time in a copy; the tests must catch each (minutes)
 	$(BIN)/python -m tests.mutants

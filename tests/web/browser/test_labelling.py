@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from instructloop.core.questions import CONDITIONAL_FLAGS
@@ -152,6 +153,7 @@ def test_a_reload_half_way_loses_nothing(store, labeler_page):
     assert page.input_value("[name=note-B]") == "half-way and on"
 
 
+@pytest.mark.slow
 def test_what_the_server_never_got_comes_back_from_this_device(store, labeler_page):
     page = labeler_page
     open_demonstrations(store)
@@ -169,6 +171,7 @@ def test_what_the_server_never_got_comes_back_from_this_device(store, labeler_pa
     assert [json.loads(row.body)["text"] for row in rows(store, "SELECT body FROM draft")] == ["It rains."]
 
 
+@pytest.mark.slow
 def test_a_submission_left_behind_goes_off_from_the_next_task(store, labeler_page):
     page = labeler_page
     open_demonstrations(store)
@@ -206,6 +209,7 @@ def test_without_a_connection_work_goes_on_and_arrives_once(store, labeler_page)
     assert page.evaluate("Object.keys(localStorage).filter((key) => /draft|outbox/.test(key))") == []
 
 
+@pytest.mark.slow
 def test_an_answer_lost_on_the_way_back_is_not_stored_twice(store, labeler_page):
     page = labeler_page
     open_demonstrations(store)
@@ -228,6 +232,7 @@ def test_an_answer_lost_on_the_way_back_is_not_stored_twice(store, labeler_page)
     assert [row.text for row in rows(store, "SELECT text FROM demonstration")] == ["It rains."]
 
 
+@pytest.mark.slow
 def test_a_refused_submission_keeps_the_form(store, labeler_page):
     page = labeler_page
     open_demonstrations(store)
@@ -287,6 +292,7 @@ def test_a_lease_that_ran_out_is_told_and_the_late_answer_is_kept(store, labeler
     assert [row.text for row in rows(store, "SELECT text FROM demonstration")] == ["late"]
 
 
+@pytest.mark.slow
 def test_a_ranking_that_contradicts_the_ratings_is_warned_of_but_taken(store, labeler_page):
     page = labeler_page
     open_comparison(store, texts=("one", "two"))
@@ -299,6 +305,7 @@ def test_a_ranking_that_contradicts_the_ratings_is_warned_of_but_taken(store, la
     assert row.tiers == ((row.shown[1],), (row.shown[0],))
 
 
+@pytest.mark.slow
 def test_chips_can_be_dragged_and_only_write_into_the_radio_buttons(store, labeler_page):
     page = labeler_page
     open_comparison(store, texts=("one", "two", "three"))
@@ -314,6 +321,7 @@ def test_chips_can_be_dragged_and_only_write_into_the_radio_buttons(store, label
     assert json.loads(rows(store, "SELECT body FROM draft")[0].body)["ranks"] == {a: 2, c: 1}
 
 
+@pytest.mark.slow
 def test_keys_can_be_moved_and_turned_off(store, labeler_page):
     page = labeler_page
     open_comparison(store, texts=("one", "two"))
@@ -338,6 +346,7 @@ def test_keys_can_be_moved_and_turned_off(store, labeler_page):
     assert page.locator("[name=rating-A]:checked").count() == 0
 
 
+@pytest.mark.slow
 def test_what_was_submitted_can_be_corrected_from_history(store, labeler_page):
     page = labeler_page
     open_comparison(store, texts=("one", "two"))
@@ -367,6 +376,7 @@ def test_what_was_submitted_can_be_corrected_from_history(store, labeler_page):
     assert len(rows(store, "SELECT id FROM annotation")) == 1  # said once, not changed
 
 
+@pytest.mark.slow
 def test_a_task_is_skipped_with_a_reason(store, labeler_page):
     page = labeler_page
     open_demonstrations(store)
@@ -379,6 +389,7 @@ def test_a_task_is_skipped_with_a_reason(store, labeler_page):
     assert store.progress("writing").reasons == {"It needs knowledge that I lack: medicine": 1}
 
 
+@pytest.mark.slow
 def test_a_few_shot_prompt_survives_a_reload_and_gains_pairs(store, labeler_page):
     page = labeler_page
     page.goto("/write?kind=few_shot")

@@ -142,3 +142,15 @@ def desk(store_place: str) -> Iterator[Desk]:
     """A fresh store with its team, on each of the databases."""
     with Store.open(store_place) as store:
         yield Desk(store)
+
+
+ON_BOTH = ("threads", "locks", "desk_threads", "labelling", "freeze", "migrations", "engine", "places", "accounts")
+"""Files whose tests run on PostgreSQL each time: what differs between databases. The others do in `make test-all`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Call the second run of a test, on PostgreSQL, a slow one where nothing of the test hangs on the database."""
+    for item in items:
+        if "[postgresql" in item.name and item.path.stem.removeprefix("test_") not in ON_BOTH:
+            item.add_marker(pytest.mark.slow)

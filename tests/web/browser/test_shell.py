@@ -9,6 +9,8 @@ import pytest
 from instructloop.store import Store
 from tests.web.conftest import PASSWORD
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_form_is_sent_once_however_often_one_clicks(chromium: Any, origin: str, new_account: Callable[..., Any]):
     new_account("auditor", None, "Aron Auditor")

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 REFERENCE = re.compile(r"`((?:instructloop|tests)/[\w/]+\.py)(?::(\w+(?:\.\w+)?))?`")
 
 
+@lru_cache
 def names(path: Path) -> set[str]:
     """Return what a module defines: functions, classes, `Class.method` and constants."""
     found = set[str]()

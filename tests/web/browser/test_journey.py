@@ -46,6 +46,7 @@ def join(page: Any, link: str, name: str, email: str) -> None:
     page.get_by_role("button", name="Make the account").click()
 
 
+@pytest.mark.slow
 def test_from_the_invitation_to_the_deletion(
     store: Store, clock: TestClock, stranger: Callable[[], Any], tmp_path: Any
 ):

@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import sqlite3
 import sys
 import time
@@ -19,11 +18,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Thread
 from typing import Any
-
-import psutil
 
 from benchmarks.app_process import BACKENDS, App, workspace_on
 from benchmarks.judgement_checks import (
@@ -35,6 +31,7 @@ from benchmarks.judgement_checks import (
     stored,
 )
 from benchmarks.made_up_tasks import open_tasks
+from benchmarks.measuring import machine, write
 from instructloop.console import Console, open_console
 from instructloop.microworld.judge import Judge
 from instructloop.microworld.labelers import team
@@ -49,7 +46,6 @@ from instructloop.web.sessions import digest
 from instructloop.web.settings import Settings
 from instructloop.workspace import Workspace
 
-RESULTS = Path(__file__).parent / "results"
 OVERLAP = 3
 WRITING_SHARE = 0.15  # of judgements: demonstrations
 MAX_AT_THE_DOOR = 100
@@ -242,23 +238,6 @@ def too_slow(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on beside the code."""
-    model = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ": unknown")
-    return {
-        "processor": model.partition(":")[2].strip(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gibibytes": round(psutil.virtual_memory().total / 2**30, 1),
-        "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
-    }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
-
-
 def main() -> None:
     """Measure what is asked for, print it, with --write keep it; exit code 1 where something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -276,11 +255,10 @@ def main() -> None:
         f"{one['backend']}: p95 is {one['milliseconds']['all']['p95']} ms at 40 labelers" for one in too_slow(found)
     ]
     when = datetime.now(UTC)
-    result = {"date": when.isoformat(timespec="seconds"), "machine": machine(), "beside": asked.beside, "runs": found}
+    facts = machine() | {"sqlite": sqlite3.sqlite_version}
+    result = {"date": when.isoformat(timespec="seconds"), "machine": facts, "beside": asked.beside, "runs": found}
     if asked.write:
-        RESULTS.mkdir(exist_ok=True)
-        file = RESULTS / f"labelling-load-{when:%Y-%m-%d-%H%M}.json"
-        file.write_text(json.dumps(result | {"slow": slow}, indent=1) + "\n")
+        write("labelling-load", result | {"slow": slow})
     wrong = [problem for one in found for problem in one["problems"]]
     for line in (*slow, *wrong[:20]):
         print(f"wrong: {line}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -107,6 +108,29 @@ def difference(first: Interval, second: Interval) -> Interval:
 def proportion(values: Sequence[float], clusters: Sequence[Hashable], *, confidence: float = 0.95) -> Interval:
     """Return `mean_interval` of values in [0, 1]: shares, accuracies, agreement, with a tie as .5."""
     return mean_interval(values, clusters, bounds=(0.0, 1.0), confidence=confidence)
+
+
+def dyadic_proportion(
+    values: Sequence[float], pairs: Sequence[tuple[Hashable, Hashable]], *, confidence: float = 0.95
+) -> Interval:
+    """Return the mean of values in [0, 1], each of a pair, where pairs that share a member are dependent.
+
+    The variance is the sum of residual products over all pairs with a member in common, over n^2, times M / (M - 1)
+    for M members (Aronow, Samii and Assenova 2015), and at least that of independent pairs; `n_clusters` is M.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    _check(x, pairs, (0.0, 1.0), confidence)
+    of_member, of_pair = Counter[Hashable](), Counter[Hashable]()
+    for residual, pair in zip(x - x.mean(), pairs, strict=True):
+        of_pair[frozenset(pair)] += residual
+        for member in set(pair):
+            of_member[member] += residual
+    apart = sum(total**2 for total in of_pair.values())
+    # A product of two comparisons of the same pair stands in the sums of both members, so it is taken off once.
+    shared = sum(total**2 for total in of_member.values()) - apart
+    num_members = len(of_member)
+    variance = max(shared, apart) / len(x) ** 2 * num_members / max(num_members - 1, 1)
+    return interval_of(float(x.mean()), variance, len(x), num_members, bounds=(0.0, 1.0), confidence=confidence)
 
 
 def win_rate(outcomes: Sequence[float], clusters: Sequence[Hashable], *, confidence: float = 0.95) -> Interval:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import StatisticsError, correlation, fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
-from instructloop.core.rankings import comparisons, proportion
+from instructloop.core.rankings import comparisons, dyadic_proportion, proportion
 from instructloop.runs import Run
 from instructloop.stages.prompts_file import read_rows
 from instructloop.stages.reward_rows import TokenLimits
@@ -55,6 +55,8 @@ def measure(
     limits: TokenLimits,
 ) -> dict[str, Any]:
     """Return accuracies on held-out rankings with intervals clustered by prompt, and facts about the scores.
+
+    Where all are of one prompt, comparisons that share a completion are what depends on one another.
 
     A comparison counts 1 where the winner scores higher, .5 where both score alike. `accuracy_heldout` is over all
     labelers but the held-out cohort; `accuracy_seen_labelers` and `accuracy_unseen_labelers` divide by whether one is
@@ -111,7 +113,7 @@ def _hits(row: Row, scores: Mapping[Key, float], lengths: Mapping[Key, int]) -> 
     for pair in comparisons(row["tiers"]):
         winner, loser = ((row["prompt_id"], one) for one in pair)
         if winner in scores and loser in scores:
-            facts = {key: row[key] for key in ("prompt_id", "labeler", "cohort", "origin")}
+            facts = {key: row[key] for key in ("prompt_id", "labeler", "cohort", "origin")} | {"pair": pair}
             right = {
                 "is_right": _half(scores[winner], scores[loser]),
                 "is_longer": _half(lengths[winner], lengths[loser]),
@@ -127,7 +129,10 @@ def _half(winner: float, loser: float) -> float:
 def _accuracy(hits: Sequence[Mapping[str, Any]], name: str = "is_right") -> dict[str, Any] | None:
     if not hits:
         return None
-    return proportion([hit[name] for hit in hits], [hit["prompt_id"] for hit in hits]).as_dict()
+    values, prompts = [hit[name] for hit in hits], [hit["prompt_id"] for hit in hits]
+    if len(set(prompts)) == 1:
+        return dyadic_proportion(values, [hit["pair"] for hit in hits]).as_dict()
+    return proportion(values, prompts).as_dict()
 
 
 def _score_facts(

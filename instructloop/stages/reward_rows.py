@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from instructloop.core.rankings import num_comparisons
@@ -12,6 +12,12 @@ from instructloop.core.rankings import num_comparisons
 if TYPE_CHECKING:
     from instructloop.models.text import Text
     from instructloop.train.ranked import RankedPrompt
+
+
+MANY_COMPLETIONS = 64
+"""A prompt with more ranked completions than this is no question but a frame for many ("Tell me something funny.")."""
+GROUP_COMPLETIONS = 9
+"""Completions of such a prompt that are learned from together: the paper's largest K."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,8 @@ def ranked_prompts(
     """Return one RankedPrompt for each prompt that has a comparison, and what was found and dropped, counted.
 
     All labelers' rankings of a prompt stand together and share its forwards. A tie yields no comparison; a prompt whose
-    completions all tie yields none at all and is dropped before weights are formed (architecture 7.3).
+    completions all tie yields none at all and is dropped before weights are formed (architecture 7.3). A prompt with
+    MANY_COMPLETIONS gives several, each with rankings that share completions.
     """
     by_prompt: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -57,7 +64,7 @@ def ranked_prompts(
             facts["dropped_all_tied_prompts"] += 1
             continue
         facts["prompts"] += 1
-        prompts.append(prompt)
+        prompts += _groups(prompt) if is_frame(len(prompt.rows)) else [prompt]
     if not prompts:
         raise ValueError(f"there is no comparison to learn from: {dict(facts)}")
     return prompts, dict(facts)
@@ -91,3 +98,49 @@ def _ranked_prompt(
             facts["comparisons"] += pairs
             rankings.append(tuple(tuple(number.setdefault(one, len(number)) for one in tier) for tier in kept if tier))
     return RankedPrompt(prompt_id, tuple([*start, *ids[one]] for one in number), tuple(rankings))
+
+
+def is_frame(num_completions: int) -> bool:
+    """Return whether so many completions make their prompt a frame for many questions rather than one question."""
+    return num_completions > MANY_COMPLETIONS
+
+
+def _groups(prompt: RankedPrompt) -> list[RankedPrompt]:
+    """Return the prompt's rankings dealt into groups of at most GROUP_COMPLETIONS (or one ranking's) completions.
+
+    A group takes rankings that add the fewest completions to it, so that comparisons of one completion tend to be
+    learned from in the same step (paper 3.5); none is lost.
+    """
+    members = [frozenset(row for tier in tiers for row in tier) for tiers in prompt.rankings]
+    touching: dict[int, list[int]] = defaultdict(list)
+    for ranking, rows in enumerate(members):
+        for row in rows:
+            touching[row].append(ranking)
+    left = dict.fromkeys(range(len(members)))
+    groups: list[RankedPrompt] = []
+    while left:
+        group = _next_group(members, touching, left)
+        number: dict[int, int] = {}
+        rankings = [
+            tuple(tuple(number.setdefault(row, len(number)) for row in tier) for tier in prompt.rankings[ranking])
+            for ranking in group
+        ]
+        groups.append(replace(prompt, rows=tuple(prompt.rows[row] for row in number), rankings=tuple(rankings)))
+    return groups
+
+
+def _next_group(
+    members: Sequence[frozenset[int]], touching: Mapping[int, Sequence[int]], left: dict[int, None]
+) -> list[int]:
+    """Take from `left` the rankings of one group."""
+    group: list[int] = []
+    held: set[int] = set()
+    while left:
+        near = {ranking for row in held for ranking in touching[row] if ranking in left}
+        best = min(near or [next(iter(left))], key=lambda ranking: (len(members[ranking] - held), ranking))
+        if group and len(held | members[best]) > GROUP_COMPLETIONS:
+            break
+        group.append(best)
+        held |= members[best]
+        del left[best]
+    return group

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from instructloop.core.schedules import cosine_to_tenth
 from instructloop.runs import Run
 from instructloop.stages.prompts_file import read_rows
 from instructloop.stages.reward_accuracy import demonstration_scores, measure
-from instructloop.stages.reward_rows import TokenLimits, fold_labelers, ranked_prompts
+from instructloop.stages.reward_rows import TokenLimits, fold_labelers, is_frame, ranked_prompts
 from instructloop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -99,10 +99,20 @@ def _rankings(role: str, run: Run) -> Rows:
 
 
 def _held_out(rows: Rows, learned: Rows, parents: Mapping[str, Run]) -> Rows:
-    """Return the rankings of prompts that nothing was learned of, those of `heldout_rankings` among them."""
-    trained_on = {row["prompt_id"] for row in learned}
+    """Return the rankings of prompts that nothing was learned of, those of `heldout_rankings` among them.
+
+    Of a prompt that is a frame for many questions (`reward_rows.is_frame`) those of completions never learned of.
+    """
+    texts: dict[str, set[str]] = defaultdict(set)
+    for row in learned:
+        texts[row["prompt_id"]].update(one["text"] for one in row["completions"])
     apart = read_rows(parents["heldout_rankings"].file("rankings.jsonl")) if "heldout_rankings" in parents else ()
-    return [row for row in (*rows, *apart) if row["prompt_id"] not in trained_on]
+
+    def is_unseen(row: Mapping[str, Any]) -> bool:
+        seen = texts.get(row["prompt_id"], set())
+        return not seen or (is_frame(len(seen)) and not any(one["text"] in seen for one in row["completions"]))
+
+    return [row for row in (*rows, *apart) if is_unseen(row)]
 
 
 def _fit(

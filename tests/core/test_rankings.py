@@ -11,12 +11,14 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 
 from instructloop.core.rankings import (
     Interval,
     bradley_terry,
     comparisons,
     difference,
+    dyadic_proportion,
     mean_interval,
     num_comparisons,
     proportion,
@@ -150,6 +152,43 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(num_clusters: i
         covered += interval.low <= mean <= interval.high
     # 600 draws at 95 % have a standard error of .9 %; an interval that ignored the clusters would cover about 89 %.
     assert 0.92 <= covered / 600 <= 0.985
+
+
+def test_pairs_that_share_a_member_depend_on_one_another_by_hand():
+    # residuals 1/3, 1/3, -2/3; the first two share a: (1 + 1 + 4) / 9 + 2 / 9 = 8 / 9, over 3^2, times 5 / 4 members
+    interval = dyadic_proportion([1.0, 1.0, 0.0], [("a", "b"), ("a", "c"), ("d", "e")])
+    implied = (2 / 3) * (1 / 3) / (8 / 9 / 9 * 5 / 4)  # the sample size that this variance means for a share of 2/3
+    low, high = wilson(2 / 3, implied, stdtrit(4, 0.975))
+    assert (interval.value, interval.n, interval.n_clusters) == (pytest.approx(2 / 3), 3, 5)
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+
+
+def test_without_shared_members_pairs_are_independent_and_a_repeated_pair_adds_nothing():
+    outcomes, pairs = [1.0, 0.0, 1.0, 1.0], [(i, -i - 1) for i in range(4)]
+    apart = dyadic_proportion(outcomes, pairs)
+    # the same variance as one cluster a pair but for the factor M / (M - 1): 8 / 7 in place of 4 / 3
+    variance = sum((x - 0.75) ** 2 for x in outcomes) / 16 * 8 / 7
+    assert apart.low == pytest.approx(wilson(0.75, 0.75 * 0.25 / variance, stdtrit(7, 0.975))[0])
+    twice = dyadic_proportion(outcomes * 2, [*pairs, *((loser, winner) for winner, loser in pairs)])
+    assert (twice.low, twice.high) == pytest.approx((apart.low, apart.high))
+
+
+def test_a_dyadic_interval_covers_the_truth_about_as_often_as_it_says():
+    rng, covered = np.random.default_rng(7), 0
+    for _ in range(300):
+        strength = rng.normal(size=40)
+        pairs = [tuple(rng.choice(40, 2, replace=False)) for _ in range(200)]
+        # whether a scorer is right goes with how easy both members are: dependent through members, mean 1/2 by symmetry
+        values = [float(rng.random() < 1 / (1 + np.exp(-1.5 * (strength[a] + strength[b])))) for a, b in pairs]
+        interval = dyadic_proportion(values, pairs)
+        covered += interval.low <= 0.5 <= interval.high
+    assert 0.90 <= covered / 300 <= 0.99
+
+
+def wilson(p: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's interval, from the two roots of (p - x)^2 = z^2 x (1 - x) / n."""
+    roots = np.roots([1 + z * z / n, -(2 * p + z * z / n), p * p])
+    return float(min(roots)), float(max(roots))
 
 
 def test_ties_are_half_a_win_and_other_outcomes_are_refused():

@@ -151,6 +151,57 @@ def test_rankings_of_one_prompt_share_its_completions():
     assert facts["rankings"] == 2
 
 
+def framed(number: int, *, split: str = "train") -> dict:
+    """One of many questions under one and the same prompt: a pair of completions of its own."""
+    pair = row(number, labeler="a", split=split, word=f" {number}")
+    kept = [{**one, "id": f"{number}-{one['id']}"} for one in pair["completions"][:2]]
+    tiers = [[one["id"]] for one in kept]
+    return {**pair, "prompt_id": "frame", "prompt": "Speak.", "completions": kept, "tiers": tiers}
+
+
+def test_a_prompt_that_frames_many_questions_is_dealt_into_groups_and_no_ranking_is_lost():
+    _, text = tiny_lm()
+    rows = [framed(number) for number in range(40)]
+    for number, other in zip(range(0, 40, 4), range(2, 40, 4), strict=True):  # chains: 0 with 2, 4 with 6 …
+        rows.append({**rows[number], "id": f"chain{number}", "completions": [], "tiers": []})
+        rows[-1]["completions"] = [rows[number]["completions"][0], rows[other]["completions"][1]]
+        rows[-1]["tiers"] = [[one["id"]] for one in rows[-1]["completions"]]
+    prompts, facts = ranked_prompts(rows, text, TokenLimits(30, 20))
+    assert (facts["prompts"], facts["rankings"], facts["comparisons"]) == (1, 50, 50)
+    assert sum(len(prompt.rankings) for prompt in prompts) == 50
+    assert all(len(prompt.rows) <= 9 for prompt in prompts)
+    learned = [
+        {(tuple(prompt.rows[a]), tuple(prompt.rows[b])) for ((a,), (b,)) in prompt.rankings} for prompt in prompts
+    ]
+    wanted = {
+        tuple(tuple(text.prompt_ids("Speak.") + text.completion_ids(one["text"])) for one in r["completions"])
+        for r in rows
+    }
+    assert set.union(*learned) == wanted
+    for number in range(0, 40, 4):  # the three comparisons of a chain are learned from in one step
+        chain = {
+            tuple(text.prompt_ids("Speak.") + text.completion_ids(rows[n]["completions"][0]["text"]))
+            for n in (number, number + 2)
+        }
+        assert sum(bool(chain & {winner for winner, _ in group}) for group in learned) == 1
+
+
+def test_few_completions_under_one_prompt_stay_together():
+    _, text = tiny_lm()
+    (prompt,), _ = ranked_prompts([framed(number) for number in range(32)], text, TokenLimits(30, 20))
+    assert len(prompt.rows) == 64
+
+
+def test_under_a_frame_what_was_not_learned_of_is_held_out_and_a_completion_that_was_is_not(tmp_path: Path):
+    space = workspace(tmp_path)
+    rows = [framed(number) for number in range(40)]
+    apart = [framed(number, split="valid") for number in range(35, 46)]  # 35 to 39 were learned from
+    more = {"heldout_rankings": imported(space, "heldout", {"rankings.jsonl": apart})}
+    run = reward(space, CONFIG.model_copy(update={"batch_prompts": 2}), parents(space, rows, **more))
+    assert run.summary["accuracy_heldout"]["n"] == 6
+    assert run.summary["accuracy_heldout"]["n_clusters"] == 12  # completions: no two comparisons share one
+
+
 @pytest.mark.parametrize("num_steps", [1, 3])
 def test_a_crash_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int):
     runs = []

@@ -196,10 +196,12 @@ def test_under_a_frame_what_was_not_learned_of_is_held_out_and_a_completion_that
     space = workspace(tmp_path)
     rows = [framed(number) for number in range(40)]
     apart = [framed(number, split="valid") for number in range(35, 46)]  # 35 to 39 were learned from
+    apart[-1]["completions"][0] = rows[0]["completions"][0]  # and so was half of the last one
+    apart[-1]["tiers"][0] = [rows[0]["completions"][0]["id"]]
     more = {"heldout_rankings": imported(space, "heldout", {"rankings.jsonl": apart})}
     run = reward(space, CONFIG.model_copy(update={"batch_prompts": 2}), parents(space, rows, **more))
-    assert run.summary["accuracy_heldout"]["n"] == 6
-    assert run.summary["accuracy_heldout"]["n_clusters"] == 12  # completions: no two comparisons share one
+    assert run.summary["accuracy_heldout"]["n"] == 5
+    assert run.summary["accuracy_heldout"]["n_clusters"] == 10  # completions: no two comparisons share one
 
 
 @pytest.mark.parametrize("num_steps", [1, 3])

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from instructloop import model_verbs
+from instructloop import model_verbs, quick_verbs
 
 app = typer.Typer(
     name="instructloop",
@@ -264,7 +264,9 @@ def _add_stage(verb: str, stage: str, does: str) -> None:
 
 
 for _verb, _stage in STAGES.items():
-    _add_stage(_verb, *_stage)
+    if _verb not in quick_verbs.VERBS:
+        _add_stage(_verb, *_stage)
+quick_verbs.add_to(app)
 model_verbs.add_to(app)
 
 

@@ -27,7 +27,7 @@ def bring(workspace: Workspace, source: str, kind: str, options: Mapping[str, ob
         raise Usage(f"--shape {shape!r} is unknown{suggestion(str(shape), known)}")
     named = options["name"] or source
     config = label_files.Config.model_validate(
-        {**options, "kind": kind, "name": label_files.name_of(str(named)), "fields": _fields(fields)}
+        {**options, "kind": kind, "name": label_files.name_of(str(named)), "fields": typed_fields(fields)}
     )
     with open_console() as console:
         run = label_files.bring(config, source, workspace=workspace, console=console)
@@ -46,7 +46,7 @@ def send(workspace: Workspace, name: str, shape: str, path: Path, *, chat: bool)
     print(f"manifest: {path}.manifest.json; where the labels come from: {command(f'lineage {name}', workspace.root)}")
 
 
-def _fields(typed: Sequence[str]) -> dict[str, str]:
+def typed_fields(typed: Sequence[str]) -> dict[str, str]:
     """Return our field -> the file's of `ours=theirs` texts."""
     found: dict[str, str] = {}
     for text in typed:

@@ -67,6 +67,22 @@ def test_the_readme_names_only_verbs_that_the_command_line_has():
     assert set(named) <= verbs
 
 
+def test_the_readme_gives_verbs_only_options_that_they_have():
+    from typer.main import get_command
+
+    from instructloop.cli import app
+
+    commands = get_command(app).commands
+    for verb, rest in re.findall(r"^instructloop ([\w-]+)([^#\n]*)", (ROOT / "README.md").read_text(), re.MULTILINE):
+        command = commands[verb]
+        words = rest.split()
+        if words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words[0]]
+        known = {option for parameter in command.params for option in parameter.opts}
+        unknown = {word.split("=")[0] for word in words if word.startswith("--")} - known
+        assert not unknown, f"instructloop {verb}{rest}: no such option"
+
+
 def test_folders_of_the_tree_exist():
     for path in re.findall(r"^(instructloop/[\w.]*/?)", (ROOT / "README.md").read_text(), re.MULTILINE):
         assert (ROOT / path).exists(), path

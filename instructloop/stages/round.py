@@ -100,14 +100,18 @@ def execute(workspace: Workspace, recipe: Recipe, name: str, console: Console) -
     missing = dict.fromkeys(parent for parent in step.parents.values() if parent not in done)
     if missing:
         raise ValueError(f"{name} needs {', '.join(missing)} first: instructloop run --until {name} does them all")
-    parents = {role: done[parent] for role, parent in step.parents.items()}
+    return do(workspace, step, {role: done[parent] for role, parent in step.parents.items()}, console)
+
+
+def do(workspace: Workspace, step: Step, parents: Mapping[str, Run], console: Console) -> Run:
+    """Return the step's run from these parents: the one that is done already, else done now."""
     found = _find(workspace, step, parents)
     if found is not None and found.is_done:
         return found
     return step.run(
         step.config,
         workspace=workspace,
-        name=name,
+        name=step.name,
         round=workspace.round,
         parents=parents,
         console=console,
@@ -192,6 +196,7 @@ __all__ = [
     "Step",
     "StepState",
     "Waiting",
+    "do",
     "execute",
     "ordered",
     "plan",

@@ -24,6 +24,7 @@ class Found:
     name: str
     folder: Path
     prefix: str = ""
+    run: Run | None = None  # that it was asked for as
 
 
 def find_model(name: str, directory: Path | None, wanted: Kind) -> Found:
@@ -105,4 +106,4 @@ def _of_run(name: str, run: Run) -> Found:
     if not run.is_done:
         raise ValueError(f"{name}: run {run.id} is not finished")
     files = policy_files(run)
-    return Found(name, files.folder, files.prefix)
+    return Found(name, files.folder, files.prefix, run)

@@ -26,7 +26,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 
     def run(*arguments: str) -> Said:
         with pytest.raises(SystemExit) as exit_:
-            main(arguments)
+            main([str(argument) for argument in arguments])
         said = capsys.readouterr()
         return Said(exit_.value.code, said.out, said.err)
 

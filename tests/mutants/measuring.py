@@ -3,6 +3,8 @@
 from tests.mutants.bug import Bug
 
 HEADS, BENCHMARK = "instructloop/evals/head_to_head.py", "instructloop/evals/benchmark.py"
+RANKINGS = "instructloop/core/rankings.py"
+GIVEN, GIVEN_ROWS = "instructloop/recipes/given_data.py", "instructloop/recipes/given_rows.py"
 SCORING, ACCURACY = "instructloop/evals/scoring.py", "instructloop/stages/reward_accuracy.py"
 
 MEASURING = (
@@ -99,10 +101,58 @@ MEASURING = (
     Bug(
         "held_out_loss_is_a_mean_of_texts",
         "pitfall 17",
-        BENCHMARK,
-        "value = sum(loss for loss, _ in scored) / num_tokens",
-        "value = sum(loss / tokens for loss, tokens in scored) / len(scored)",
-        ("tests/evals/test_benchmark.py",),
+        RANKINGS,
+        "value = sum(total for total, _, _ in rows) / sum(count for _, count, _ in rows)",
+        "value = sum(total / count for total, count, _ in rows) / len(rows)",
+        ("tests/evals/test_benchmark.py", "tests/core/test_ratio.py"),
+    ),
+    Bug(
+        "loss_per_token_not_clustered_by_prompt",
+        "pitfall 17",
+        RANKINGS,
+        "mean_interval(residuals, [cluster for _, _, cluster in rows])",
+        "mean_interval(residuals, range(len(rows)))",
+        ("tests/core/test_ratio.py",),
+    ),
+    Bug(
+        "held_out_rows_are_learned_from_too",
+        "paper 3.2",
+        GIVEN,
+        "[one for one in valid.kept if one.key not in learned]",
+        "list(valid.kept)",
+        ("tests/recipes/test_given_data.py",),
+    ),
+    Bug(
+        "held_out_by_row_and_not_by_prompt",
+        "paper 3.2",
+        GIVEN_ROWS,
+        'else [(prompt, "")]\n',
+        "else [(prompt, text) for text in texts]\n",
+        ("tests/recipes/test_given_data.py",),
+    ),
+    Bug(
+        "the_worst_completion_stands_in_for_a_demonstration",
+        "paper C.2",
+        GIVEN,
+        "if each.id == row.tiers[0][0])",
+        "if each.id == row.tiers[-1][0])",
+        ("tests/recipes/test_given_data.py",),
+    ),
+    Bug(
+        "difference_of_before_and_after_is_turned_round",
+        "pitfall 17",
+        "instructloop/stages/before_after.py",
+        "[(a - b, number) for (a, number), (b, _) in pairs]",
+        "[(b - a, number) for (a, number), (b, _) in pairs]",
+        ("tests/stages/test_before_after.py",),
+    ),
+    Bug(
+        "a_completion_that_never_ended_is_scored_as_if_it_had",
+        "pitfall 6",
+        "instructloop/stages/before_after.py",
+        "score_rows(reward, text, [[*p, *c] for p, c in",
+        "score_rows(reward, text, [[*p, *c, text.eos_id] for p, c in",
+        ("tests/stages/test_before_after.py",),
     ),
     Bug(
         "entropy_in_nats",

@@ -1,0 +1,184 @@
+"""What `sft`, `reward` and `ppo` do with --model: find what is named, check it all, train, print the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from instructloop.commands import Usage, command, open_workspace
+from instructloop.console import open_console
+from instructloop.core.records import Split
+from instructloop.label_commands import typed_fields
+from instructloop.models.kinds import Kind
+from instructloop.recipes import QUICK, label_files, quick, small
+from instructloop.runs import Run
+from instructloop.talk.names import Found, find_model
+from instructloop.workspace import FILE, Workspace, merge_overrides, parse_set, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typed:
+    """What was typed after a verb; `changes` are fields of its configuration, None where an option was not given."""
+
+    verb: str
+    model: str
+    data: str
+    held_out: str | None
+    directory: Path
+    name: str | None
+    machine: str | None
+    seed: int
+    shape: str | None
+    fields: Sequence[str]
+    prompt: str | None
+    changes: Mapping[str, Any]
+    settings: Sequence[str]
+
+
+def sft(typed: Typed) -> None:
+    """Fit a model to demonstrations and print its loss on those that were held out, before and after."""
+    config = _changed(small.sft(_machine(typed), seed=typed.seed), typed)
+    source = _source(typed.model, typed, "policy", (config.max_prompt_tokens, config.max_completion_tokens))
+    with _place(typed) as place:
+        rows = quick.data(place, _data(typed), "demonstrations")
+        fitted, measured = quick.sft(place, config, source(place), rows)
+    _say_run(typed, fitted)
+    if "loss" in measured.summary:
+        _say_before_after("held-out loss", measured.summary["loss"], "nats per token")
+    else:
+        print("held-out loss: no held-out demonstration is short enough; --max-completion-tokens takes longer ones")
+    print(f"next: {command(f'chat {fitted.name}', typed.directory)}")
+
+
+def reward(typed: Typed) -> None:
+    """Fit a reward model to rankings and print how well it foretells those that were held out, beside the length."""
+    config = _changed(small.reward(_machine(typed), seed=typed.seed), typed)
+    source = _source(typed.model, typed, "policy", (config.max_prompt_tokens, config.max_completion_tokens))
+    with _place(typed) as place:
+        rows = quick.data(place, _data(typed), "rankings")
+        fitted = quick.reward(place, config, source(place), rows)
+    _say_run(typed, fitted)
+    found = fitted.summary
+    if "accuracy_heldout" in found:
+        _say_accuracy(found)
+    else:
+        print("held-out accuracy: no two held-out completions of a prompt that do not tie are short enough")
+    print(f"next: {command(f'score {fitted.name} rows.jsonl', typed.directory)}")
+
+
+def _say_accuracy(found: Mapping[str, Any]) -> None:
+    print(f"held-out accuracy: {shown(found['accuracy_heldout'])}, {_sizes(found['accuracy_heldout'], 'comparisons')}")
+    print(f"of the longer completion winning: {shown(found['baselines']['longer'])}")
+    pull = found["length_correlation"]
+    print(f"correlation of score and length inside a prompt: {'none to tell' if pull is None else f'{pull:.3f}'}")
+    print("  95 % intervals clustered by prompt; a tie of scores or lengths counts a half")
+
+
+def shown(interval: Mapping[str, Any]) -> str:
+    """Return an interval as it is printed, an end that the data do not bound as `?`."""
+    low, high = ("?" if interval[end] is None else f"{interval[end]:.3f}" for end in ("low", "high"))
+    return f"{interval['value']:.3f} [{low}, {high}]"
+
+
+def _say_before_after(what: str, figures: Mapping[str, Any], unit: str) -> None:
+    before, after = figures["before"], figures["after"]
+    print(f"{what}: {shown(before)} before, {shown(after)} after, difference {shown(figures['difference'])}")
+    print(f"  {unit}, 95 % intervals clustered by prompt, {_sizes(after, 'tokens')}")
+
+
+def _sizes(interval: Mapping[str, Any], what: str) -> str:
+    return f"n = {interval['n']:,} {what} of {interval['n_clusters']:,} prompts"
+
+
+def _say_run(typed: Typed, run: Run) -> None:
+    print(f"run {run.id}: {run.path}")
+    print(f"where it comes from: {command(f'lineage {run.name}', typed.directory)}")
+
+
+def _machine(typed: Typed) -> small.Machine:
+    """Return whose numbers are taken: those of --machine, else of a GPU if there is one."""
+    if typed.machine is None:
+        import torch
+
+        return "gpu" if torch.cuda.is_available() else "laptop"
+    for known in small.MACHINES:
+        if typed.machine == known:
+            return known
+    raise Usage(f"--machine {typed.machine!r} is unknown{suggestion(typed.machine, small.MACHINES)}")
+
+
+def _changed(config: Config, typed: Typed) -> Config:
+    """Return the configuration with what was typed in it; Usage for a field that is set twice or of another step."""
+    changes = {name: value for name, value in typed.changes.items() if value is not None}
+    try:
+        settings = parse_set(typed.settings)
+    except ValueError as error:
+        raise Usage(str(error)) from error
+    if others := [step for step in settings if step != typed.verb]:
+        raise Usage(f"--set {others[0]}: the only step here is {typed.verb}: --set {typed.verb}.FIELD=VALUE")
+    fields = settings.get(typed.verb, {})
+    if twice := sorted(fields.keys() & changes.keys()):
+        raise Usage(f"{twice[0]} is set twice, by an option and by --set")
+    return merge_overrides(config, {**changes, **fields}, where=typed.verb)
+
+
+def _source(name: str, typed: Typed, kind: Kind, tokens: tuple[int, int]) -> Callable[[quick.Place], Run]:
+    """Return what makes the run of a model, after checking that it is there and reads as many tokens."""
+    from instructloop.models.bringing import is_of_the_hub
+    from instructloop.models.lm import context_of
+
+    if Path(name).suffix == ".gguf" or is_of_the_hub(name):
+        return lambda place: quick.model(place, name, label_files.name_of(Path(name).stem))
+    found = find_model(name, typed.directory if (typed.directory / FILE).exists() else None, kind)
+    if found.prefix:
+        raise ValueError(f"{name} is a prompt before another policy: name the policy itself")
+    limit = context_of(found.folder)
+    if limit is not None and sum(tokens) > limit:
+        raise ValueError(
+            f"a prompt of {tokens[0]} tokens and a completion of {tokens[1]} are {sum(tokens)}, but {name} reads at "
+            f"most {limit}: --max-prompt-tokens and --max-completion-tokens set how long they may be"
+        )
+    return lambda place: _run_of(found, place)
+
+
+def _run_of(found: Found, place: quick.Place) -> Run:
+    """Return the run that a name means if it is one of this workspace, else the import of the folder."""
+    run = found.run
+    if run is not None and "model" in run.outputs and run.path.parent.resolve() == place.workspace.runs.resolve():
+        return run
+    return quick.model(place, str(found.folder), label_files.name_of(found.name))
+
+
+def _data(typed: Typed) -> quick.Data:
+    sources: dict[Split, str] = {"train": typed.data}
+    if typed.held_out is not None:
+        sources["valid"] = typed.held_out
+    return quick.Data(
+        sources,
+        label_files.name_of(typed.data),
+        typed.seed,
+        typed.shape,
+        typed_fields(typed.fields),
+        typed.prompt,
+    )
+
+
+@contextmanager
+def _place(typed: Typed) -> Generator[quick.Place]:
+    """Yield where the runs are made: the workspace, made when there is none."""
+    if (typed.directory / FILE).exists():
+        workspace = open_workspace(typed.directory)
+    else:
+        workspace = Workspace.create(typed.directory, QUICK, seed=typed.seed)
+    with open_console() as console:
+        yield quick.Place(workspace, console, typed.name or typed.verb)

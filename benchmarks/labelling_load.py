@@ -243,6 +243,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=BACKENDS, action="append", help="both if not given")
     parser.add_argument("--labelers", type=int, choices=PLANS, action="append", help="all plans if not given")
+    parser.add_argument("--phase", type=int, action="append", help="only these of a plan, from 1; all if not given")
     parser.add_argument("--beside", default="", help="what else the machine was doing, for the record")
     parser.add_argument("--write", action="store_true", help="into benchmarks/results")
     asked = parser.parse_args()
@@ -250,7 +251,9 @@ def main() -> None:
     with open_console() as console:
         for backend in asked.database or BACKENDS:
             for num_labelers in asked.labelers or PLANS:
-                found += measure(backend, num_labelers, PLANS[num_labelers], console)
+                plan = PLANS[num_labelers]
+                phases = [phase for number, phase in enumerate(plan, start=1) if number in (asked.phase or (number,))]
+                found += measure(backend, num_labelers, phases, console)
     slow = [
         f"{one['backend']}: p95 is {one['milliseconds']['all']['p95']} ms at 40 labelers" for one in too_slow(found)
     ]

@@ -71,11 +71,15 @@ def init(
 
 
 @app.command(epilog="Example: instructloop status --dir demo")
-def status(directory: Dir = Path(), settings: Settings = None) -> None:
+def status(
+    directory: Dir = Path(),
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One object, for programs.")] = False,
+) -> None:
     """Say where the loop stands: what is done, what waits for whom, what is next."""
     from instructloop import commands
 
-    commands.show_status(commands.open_workspace(directory, settings))
+    commands.show_status(commands.open_workspace(directory, settings), as_json=as_json)
 
 
 @app.command(epilog="Example: instructloop run --until reward --set ppo.kl_coef=0.05 --dir demo")

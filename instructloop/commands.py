@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -58,11 +59,18 @@ def open_workspace(directory: Path, settings: Sequence[str] | None = None) -> Wo
         raise Usage(str(error)) from error
 
 
-def show_status(workspace: Workspace) -> None:
-    """Say where every step stands and what is next."""
+def show_status(workspace: Workspace, *, as_json: bool = False) -> None:
+    """Say where every step stands and what is next, to people or as JSON to a program."""
+    from instructloop.stages.ahead import look
     from instructloop.stages.round import plan
 
-    say_states(workspace, plan(workspace, load(workspace)))
+    recipe = load(workspace)
+    states = plan(workspace, recipe)
+    if as_json:
+        found = {"steps": [asdict(state) for state in states], "ahead": asdict(look(workspace, recipe))}
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        say_states(workspace, states)
 
 
 def run_loop(workspace: Workspace, until: str | None = None) -> list[StepState]:
@@ -128,6 +136,7 @@ def simulate(workspace: Workspace, url: str, *, num_train: int, seed: int | None
 def serve(directory: Path, **settings: Any) -> None:
     """Serve the labelling app of a workspace until it is stopped; Usage for settings that are unsafe or unclear."""
     try:
+        from instructloop.web.loop import Loop
         from instructloop.web.serving import serve as serve_app
         from instructloop.web.settings import read_settings
     except ModuleNotFoundError as error:
@@ -140,8 +149,9 @@ def serve(directory: Path, **settings: Any) -> None:
     if os.environ.get(DATABASE) and not workspace.waits_for_people:
         where = directory / FILE
         raise Usage(f"{DATABASE} has no effect: people are simulated in {where}. Unset it, or say `people: app` there")
+    loop = Loop(workspace.root, (sys.executable, "-m", "instructloop")) if workspace.waits_for_people else None
     try:
-        serve_app(workspace.store, read, folder=workspace.root, say=lambda line: print(line, flush=True))
+        serve_app(workspace.store, read, folder=workspace.root, loop=loop, say=lambda line: print(line, flush=True))
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt("the labelling app is stopped; what people saved is kept") from stop
 

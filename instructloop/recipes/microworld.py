@@ -18,6 +18,7 @@ from instructloop.recipes.microworld_benchmarks import benchmarks
 from instructloop.recipes.microworld_people import work_all
 from instructloop.recipes.overrides import overridden
 from instructloop.stages import (
+    asking,
     s1_prompts,
     s2_demonstrations,
     s3_sft,
@@ -113,6 +114,7 @@ def _supervised(seed: int, people: Mapping[str, Any]) -> tuple[Step, ...]:
             {"prompts": "prompts"},
             hooks=people,
             by_people=True,
+            asks=asking.WRITING,
         ),
         Step(
             "sft",
@@ -152,6 +154,7 @@ def _comparisons(
             {"samples": f"samples{suffix}"},
             hooks=people,
             by_people=True,
+            asks=asking.RANKING,
         ),
     )
 
@@ -291,6 +294,7 @@ def _evaluation(world: World, workspace: Workspace, people: Mapping[str, Any]) -
             {"samples": "eval_samples"},
             hooks=people,
             by_people=True,
+            asks=asking.RANKING,
         ),
         Step(
             "evaluation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from instructloop.stages import s2_demonstrations, s4_samples, s5_rankings
+from instructloop.stages import asking, s2_demonstrations, s4_samples, s5_rankings
 from instructloop.stages.round import Step
 
 
@@ -15,7 +15,17 @@ def written(seed: int, sources: Sequence[str]) -> tuple[Step, ...]:
         num_train=100, num_valid=10, sources=tuple(sources), cohort="train", overlap=1, seed=seed
     )
     parents = {"prompts": "prompts"}
-    return (Step("demonstrations", s2_demonstrations.run, "s2_demonstrations", config, parents, by_people=True),)
+    return (
+        Step(
+            "demonstrations",
+            s2_demonstrations.run,
+            "s2_demonstrations",
+            config,
+            parents,
+            by_people=True,
+            asks=asking.WRITING,
+        ),
+    )
 
 
 def ranked(seed: int, sources: Sequence[str], max_new_tokens: int) -> tuple[Step, ...]:
@@ -44,7 +54,7 @@ def judged(seed: int) -> tuple[Step, ...]:
 
 
 def _rankings(name: str, config: s5_rankings.Config, samples: str) -> Step:
-    return Step(name, s5_rankings.run, "s5_rankings", config, {"samples": samples}, by_people=True)
+    return Step(name, s5_rankings.run, "s5_rankings", config, {"samples": samples}, by_people=True, asks=asking.RANKING)
 
 
 def _overlaps(seed: int) -> dict[str, Any]:

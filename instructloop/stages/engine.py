@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from threading import Thread
 from typing import Any
 
+from instructloop import files
 from instructloop.console import Console
 from instructloop.runs import Run
 from instructloop.stages.labels import Waiting
@@ -29,15 +30,30 @@ def run(workspace: Workspace, load: LoadRecipe, console: Console, *, until: str 
 
     Steps whose parents are done run `recipe.workers` at a time, each with `recipe.threads` torch threads, so that
     how many run at once changes no number. Ctrl-C reaches every worker, which stops at its next resumable point; the
-    error of one step is raised once the others at work have ended.
+    error of one step is raised once the others at work have ended. One process at a time drives a workspace.
     """
     recipe = load(workspace)
     names = wanted(recipe, until)
-    _sweep(workspace)
-    with _starter(workspace, recipe, load, console) as start:
-        _work_off(workspace, recipe, names, start, console)
+    with _alone(workspace):
+        _sweep(workspace)
+        with _starter(workspace, recipe, load, console) as start:
+            _work_off(workspace, recipe, names, start, console)
     publish_policies(workspace, recipe, survey(workspace, recipe)[1])
     return plan(workspace, recipe)
+
+
+@contextmanager
+def _alone(workspace: Workspace) -> Generator[None]:
+    """Hold the workspace's lock; ValueError names the process that drives it already."""
+    workspace.cache.mkdir(exist_ok=True)
+    pid = files.owner(workspace.cache)
+    if pid not in (None, os.getpid()):
+        raise ValueError(f"{workspace.root} is being worked on by process {pid}: one at a time")
+    files.lock(workspace.cache)
+    try:
+        yield
+    finally:
+        files.unlock(workspace.cache)
 
 
 def _sweep(workspace: Workspace) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from instructloop.console import Console
 from instructloop.runs import Run, publish
+from instructloop.stages.asking import Ask
 from instructloop.stages.labels import Waiting, at_it, so_far, task_set
 from instructloop.workspace import Workspace
 
@@ -28,7 +29,13 @@ class Step:
     inputs: Mapping[str, str] = field(default_factory=dict[str, str])  # what comes from outside: name -> sha256
     hooks: Mapping[str, Any] = field(default_factory=dict[str, Any])
     by_people: bool = False  # frozen labels are an input too, known only once they are frozen
+    asks: Ask | None = None  # what people are asked; None where labels come ready-made
     threads: int | None = None  # torch threads of this step; None: those of the recipe
+
+    @property
+    def waits_for_people(self) -> bool:
+        """Whether people in the app do it: nobody is simulated and no labels come ready-made."""
+        return self.by_people and "people" not in self.hooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +178,7 @@ def _state(workspace: Workspace, step: Step, parents: Mapping[str, Run], run: Ru
         return StepState(step.name, step.stage, "done", run.id, "")
     if run is not None:
         return StepState(step.name, step.stage, "running", run.id, "stopped half-way or running now; `run` goes on")
-    if step.by_people and "people" not in step.hooks:
+    if step.waits_for_people:
         return _people_state(workspace, step, parents)
     return StepState(step.name, step.stage, "ready", None, "can run now")
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict, Field
 
 from instructloop.console import Console
-from instructloop.core.records import Cohort, Split
+from instructloop.core.records import Cohort
 from instructloop.runs import Run
+from instructloop.stages.asking import WRITING
 from instructloop.stages.labels import People, freeze_when_done, task_set
-from instructloop.stages.prompts_file import draw, read_prompts
 from instructloop.store.freeze import freeze_demonstrations
-from instructloop.store.store import TaskItem
 from instructloop.workspace import Workspace
 
 
@@ -41,16 +40,13 @@ def run(
 ) -> Run:
     """Open the writing tasks (again is harmless), wait for people, freeze `demonstrations.jsonl`."""
     tasks = task_set(round, name, config, parents)
-    prompts = read_prompts(parents["prompts"])
-    numbers: dict[Split, int] = {"train": config.num_train, "valid": config.num_valid}
-    chosen = [
-        prompt
-        for split, number in numbers.items()
-        for prompt in draw(prompts, number, split=split, sources=config.sources, seed=config.seed, what=name)
-    ]
-    items = [TaskItem(prompt.id) for prompt in chosen]
     workspace.store.open_tasks(
-        tasks, "demonstrate", items, overlap=config.overlap, cohort=config.cohort, now=workspace.now()
+        tasks,
+        WRITING.kind,
+        WRITING.items(config, parents, name),
+        overlap=config.overlap,
+        cohort=config.cohort,
+        now=workspace.now(),
     )
     return freeze_when_done(
         config,

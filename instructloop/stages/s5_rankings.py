@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Literal
 
@@ -12,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from instructloop.console import Console
 from instructloop.core.records import Cohort
 from instructloop.runs import Run
+from instructloop.stages.asking import RANKING
 from instructloop.stages.labels import People, freeze_when_done, task_set
-from instructloop.stages.prompts_file import read_rows
 from instructloop.store.freeze import freeze_rankings
-from instructloop.store.store import TaskItem
 from instructloop.workspace import Workspace
 
 
@@ -45,8 +42,8 @@ def run(
     """Open the ranking tasks (again is harmless), wait for people, freeze `rankings.jsonl` with its ties."""
     workspace.store.open_tasks(
         task_set(round, name, config, parents),
-        "compare",
-        _items(config, parents["samples"]),
+        RANKING.kind,
+        RANKING.items(config, parents, name),
         overlap=config.overlap,
         cohort=config.cohort,
         now=workspace.now(),
@@ -65,16 +62,3 @@ def run(
         console=console,
         people=people,
     )
-
-
-def _items(config: Config, samples: Run) -> list[TaskItem]:
-    """Return one task per prompt with all its completions; a seeded share of them goes to several labelers."""
-    by_prompt: dict[str, list[str]] = defaultdict(list)
-    for row in read_rows(samples.file("completions.jsonl")):
-        by_prompt[row["prompt_id"]].append(row["id"])
-    prompts = sorted(by_prompt)
-    shared = set(random.Random(config.seed).sample(prompts, int(config.shared_fraction * len(prompts))))
-    return [
-        TaskItem(prompt, tuple(by_prompt[prompt]), overlap=config.shared_overlap if prompt in shared else None)
-        for prompt in prompts
-    ]

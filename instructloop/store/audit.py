@@ -69,10 +69,17 @@ def digest(value: Mapping[str, Any] | None) -> str | None:
 
 
 class Audit:
-    """Reads the record; there is no way to change it."""
+    """Reads the record and adds to it; there is no way to change it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def note(
+        self, action: str, object_id: str, *, actor: str | None, details: Mapping[str, Any], now: datetime
+    ) -> None:
+        """Add an event of something that was done outside the store, of which nothing else is kept there."""
+        with self._database.write.begin() as connection:
+            record(connection, at=now, actor=actor, action=action, object_id=object_id, details=details)
 
     def events(
         self,

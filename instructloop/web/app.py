@@ -23,6 +23,7 @@ from instructloop.web import (
     instructions,
     joining,
     labelers,
+    next_step,
     people,
     profile,
     recovery,
@@ -38,6 +39,7 @@ from instructloop.web.csrf import Csrf
 from instructloop.web.errors import add_handlers
 from instructloop.web.headers import SecurityHeaders
 from instructloop.web.limits import BodyLimit, Hosts
+from instructloop.web.loop import Loop
 from instructloop.web.pages import STATIC
 from instructloop.web.passwords import Passwords
 from instructloop.web.policy import check_routes
@@ -57,6 +59,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     history.router,
     research.router,
     tasks.router,
+    next_step.router,
     agreement.router,
     labelers.router,
     conflicts.router,
@@ -74,12 +77,13 @@ def create_app(
     settings: Settings | None = None,
     *,
     folder: Path = Path(),
+    loop: Loop | None = None,
     clock: Clock = utc_now,
     passwords: Passwords | None = None,
 ) -> FastAPI:
     """Return the app over a store or the address of one; files of exports go into `folder`.
 
-    Fails when a route has no policy.
+    `loop` is what researchers let go on; None where nobody waits for them. Fails when a route has no policy.
     """
     settings = settings or Settings()
     app = FastAPI(
@@ -93,6 +97,7 @@ def create_app(
     app.state.store = store if isinstance(store, Store) else Store.open(store)
     app.state.settings = settings
     app.state.folder = folder
+    app.state.loop = loop
     app.state.clock = clock
     app.state.passwords = passwords or Passwords()
     for router in ROUTERS:

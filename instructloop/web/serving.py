@@ -13,17 +13,21 @@ import uvicorn
 from instructloop.store import Store
 from instructloop.web.app import create_app
 from instructloop.web.clock import utc_now
+from instructloop.web.loop import Loop
 from instructloop.web.settings import Settings
 
 GRACE_SECONDS = 10
 BACKLOG = 2048
 
 
-def serve(store: Store, settings: Settings, *, folder: Path, say: Callable[[str], None]) -> None:
-    """Serve the app until Ctrl-C or a signal; `say` gets where it is and, before anybody has come, the owner's link."""
+def serve(store: Store, settings: Settings, *, folder: Path, loop: Loop | None, say: Callable[[str], None]) -> None:
+    """Serve the app until Ctrl-C or a signal; `say` gets where it is and, before anybody has come, the owner's link.
+
+    What it let the loop do stops with it, where the loop can go on from.
+    """
     with listen(settings) as listening:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
-        app = create_app(store, settings, folder=folder)
+        app = create_app(store, settings, folder=folder, loop=loop)
         for line in greeting(store, settings):
             say(line)
         config = uvicorn.Config(
@@ -34,7 +38,11 @@ def serve(store: Store, settings: Settings, *, folder: Path, say: Callable[[str]
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            if loop is not None and loop.stop():
+                say("what the app let the loop do stops too, at the next point from which it can go on")
 
 
 def greeting(store: Store, settings: Settings) -> list[str]:

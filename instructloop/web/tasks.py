@@ -18,6 +18,7 @@ from instructloop.store.store import Store
 from instructloop.web import exports
 from instructloop.web.clock import now
 from instructloop.web.errors import Problem
+from instructloop.web.next_step import next_of
 from instructloop.web.pages import number as number_text
 from instructloop.web.pages import redirect
 from instructloop.web.research import stage_of
@@ -42,6 +43,7 @@ def tasks_page(request: Request, person: Account = MAY_READ) -> Response:
         person,
         "research/tasks.html",
         SECTION,
+        next=next_of(request, progress),
         open_stages=[stage for stage in stages if stage.of.num_remaining],
         done_stages=[stage for stage in stages if not stage.of.num_remaining],
         others=[stage_of(row, ()) for row in progress if row.purpose != "work"],

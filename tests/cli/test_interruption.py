@@ -47,7 +47,7 @@ def test_ctrl_c_ends_the_command_with_130_and_a_second_process_waits_its_turn(ca
                 time.sleep(0.05)
             refused = call("run", "--set", "prompts.steps=1000")
             assert refused.code == 1
-            assert f"is already running by pid {loop.pid}" in refused.err
+            assert refused.err == f"error: . is being worked on by process {loop.pid}: one at a time\n"
             assert f"at work now, process {loop.pid}" in call("status", "--set", "prompts.steps=1000").out
             loop.send_signal(signal.SIGINT)
             _, err = loop.communicate(timeout=30)

@@ -14,6 +14,7 @@ from argon2 import PasswordHasher
 
 from benchmarks.made_up_tasks import open_tasks
 from instructloop.web.app import create_app
+from instructloop.web.loop import Loop
 from instructloop.web.passwords import Passwords
 from instructloop.web.settings import Settings
 from instructloop.workspace import Workspace
@@ -22,12 +23,12 @@ RANKED, WRITTEN = "ranked-0", "written-0"
 
 
 @contextmanager
-def serving(workspace: Workspace) -> Iterator[str]:
-    """Yield where the app answers."""
+def serving(workspace: Workspace, loop: Loop | None = None) -> Iterator[str]:
+    """Yield where the app answers; with `loop` it lets that go on."""
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
         fast = Passwords(PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
-        app = create_app(workspace.store, Settings(port=port), folder=workspace.root, passwords=fast)
+        app = create_app(workspace.store, Settings(port=port), folder=workspace.root, loop=loop, passwords=fast)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
         thread = Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
         thread.start()

@@ -1,4 +1,4 @@
-// Researchers' pages: copy a link, wait for an export, grade with the keys 1 to 7. All of it works without scripts.
+// Researchers' pages: copy a link, wait for an export or for the loop, grade with the keys 1 to 7. All of it works without scripts.
 
 for (const button of document.querySelectorAll("[data-copies]")) {
   if (!navigator.clipboard) continue;
@@ -15,8 +15,10 @@ if (waiting) {
     try {
       const answer = await fetch(waiting.dataset.waits, { headers: { Accept: "application/json" } });
       if (answer.ok) {
-        const { state } = await answer.json();
+        const { state, lines } = await answer.json();
         if (state === "done" || state === "failed") return location.reload();
+        const log = document.getElementById(waiting.dataset.shows);
+        if (log && lines) log.textContent = lines.join("\n");
       }
     } catch {
       // No network for a moment: look again.

@@ -13,13 +13,16 @@ from instructloop import files
 from instructloop.console import Console
 from instructloop.core.records import Cohort, Prompt, content_id
 from instructloop.formats.converting import Converted, convert
-from instructloop.formats.given import Given, GivenPrompt, GivenText, Kind
+from instructloop.formats.given import Given, GivenPrompt, GivenText, Kind, beside_of
 from instructloop.formats.rows import read_rows
-from instructloop.recipes.label_rows import beside_rows, ready, stored_prompt
+from instructloop.recipes.label_rows import Labelled, beside_rows, ready, stored_prompt
 from instructloop.runs import Run
 from instructloop.store.freeze import Frozen, freeze_demonstrations, freeze_rankings
+from instructloop.store.language import is_language
 from instructloop.store.rows import ImportedDemonstration, ImportedRanking
 from instructloop.workspace import Workspace
+
+LANGUAGE_FIELDS = ("lang", "language")
 
 
 class Config(BaseModel):
@@ -93,6 +96,7 @@ def _with_labels(config: Config, converted: Converted, workspace: Workspace, inp
         now=workspace.now(),
         task_set=tasks,
     )
+    _say_languages(config, converted, workspace)
     frozen = _freeze(config, workspace, tasks)
     rows = files.read_jsonl(frozen.path)
     inputs = {**inputs, "labels": frozen.sha256}
@@ -108,6 +112,17 @@ def _with_labels(config: Config, converted: Converted, workspace: Workspace, inp
     frozen.path.replace(run.file(f"{config.kind}.jsonl"))
     files.write_jsonl(run.file("beside.jsonl"), beside_rows(rows, labels.given))
     return _finish(run, config, labels.dropped, facts | {"labelers": len({row["labeler"] for row in rows})})
+
+
+def _say_languages(config: Config, converted: Converted, workspace: Workspace) -> None:
+    """Keep in which language prompts are, where a row says so in `lang` or `language`."""
+    said = dict[str, str]()
+    for _, one in converted.kept:
+        tag = next((beside_of(one)[name] for name in LANGUAGE_FIELDS if name in beside_of(one)), None)
+        if is_language(tag):
+            prompt = one if isinstance(one, GivenPrompt) else cast(Labelled, one).prompt
+            said.setdefault(stored_prompt(prompt, config.origin).id, cast(str, tag))
+    workspace.store.say_languages(said)
 
 
 def _freeze(config: Config, workspace: Workspace, tasks: str) -> Frozen:
@@ -164,6 +179,7 @@ def _prompt_rows(config: Config, converted: Converted, workspace: Workspace) -> 
             kept.append((number, one))
     converted.kept[:] = kept
     workspace.store.add_prompts(known.values())
+    _say_languages(config, converted, workspace)
     names = ("id", "text", "source", "user", "split", "kind", "category")
     return [{name: getattr(prompt, name) for name in names} for prompt in known.values()]
 

@@ -168,12 +168,16 @@ class Accounts:
         with self._database.read.connect() as connection:
             row = sessions.find_session(connection, token, agent_hash, now)
             account = None if row is None else membership.find(connection, id=row["account_id"])
+            is_due = (
+                account is not None and account.role == "labeler" and membership.consent_is_due(connection, account.id)
+            )
         if row is None or account is None or not account.is_active:
             return None
         if now - row["last_seen_at"] >= sessions.SEEN:
             with self._database.write.begin() as connection:
                 sessions.touch_session(connection, token, now)
-        return Session(account, row["csrf_token"], row["created_at"], row["last_seen_at"], row["expires_at"])
+        times = (row[name] for name in ("created_at", "last_seen_at", "expires_at"))
+        return Session(account, row["csrf_token"], *times, consent_is_due=is_due)
 
     def close_session(self, token: str) -> None:
         """End one session."""

@@ -15,6 +15,7 @@ from instructloop.store.drafts import Draft, StaleDraft
 from instructloop.store.engine import Database
 from instructloop.store.history import DoneItem
 from instructloop.store.instructing import Instruction
+from instructloop.store.language import say_languages
 from instructloop.store.pace import Pace
 from instructloop.store.rows import Assignment, ComparisonForm, TaskKind
 from instructloop.store.waiting import AtWork
@@ -166,10 +167,15 @@ class Desk:
         pairs: Sequence[tuple[str, str]],
         use_case: str,
         now: datetime,
+        *,
+        language: str | None = None,
     ) -> Prompt:
         """Add a labeler's own prompt: pairs (query, completion) for a few-shot one, a use case for a user-based one."""
         with self._database.write.begin() as connection:
-            return writing.write_prompt(connection, labeler_id, kind, instruction, pairs, use_case, now)
+            prompt = writing.write_prompt(connection, labeler_id, kind, instruction, pairs, use_case, now)
+            if language is not None:
+                say_languages(connection, {prompt.id: language})
+            return prompt
 
     def written(self, labeler_id: str, limit: int = 50) -> list[WrittenPrompt]:
         """Return a labeler's own prompts, newest first."""

@@ -19,6 +19,7 @@ from instructloop.store import tables as t
 from instructloop.store import tables_people as p
 from instructloop.store.catalogue import add_labeler
 from instructloop.store.checks import check_text, check_time, check_word
+from instructloop.store.language import is_language
 from instructloop.store.people import Account, AccountState, Consent, Invite, Role
 from instructloop.store.roles import (
     check_cohort,
@@ -31,9 +32,9 @@ from instructloop.store.roles import (
 from instructloop.store.rows import Labeler
 from instructloop.store.secret import random_id
 from instructloop.store.sessions import close_sessions
+from instructloop.store.settings import setting
 
 EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
-LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # the shape of a BCP 47 tag
 MAX_NAME, MAX_TOPICS, MAX_LANGUAGES, MAX_PREFERENCES = 200, 4000, 50, 20_000
 CONSENT = "consent"
 FIRST_CONSENT = Path(__file__).parent / "consent.md"
@@ -223,7 +224,7 @@ def set_profile(
     connection: Connection, account_id: str, languages: Sequence[str], topics: str, preferences: Mapping[str, Any]
 ) -> None:
     """Store what somebody says of themself."""
-    unfit = [language for language in languages if not LANGUAGE.fullmatch(language)]
+    unfit = [language for language in languages if not is_language(language)]
     if unfit or len(languages) > MAX_LANGUAGES:
         raise ValueError(f"languages must be at most {MAX_LANGUAGES} tags like en or pt-BR")
     if len(topics) > MAX_TOPICS:
@@ -239,7 +240,7 @@ def set_profile(
 
 def consent_text(connection: Connection) -> Consent:
     """Return the newest text of consent."""
-    value = connection.execute(select(p.setting.c.value).where(p.setting.c.name == CONSENT)).scalar()
+    value = setting(connection, CONSENT)
     return Consent(**value) if value else Consent(1, FIRST_CONSENT.read_text(encoding="utf-8"))
 
 
@@ -275,6 +276,12 @@ def agree(connection: Connection, account_id: str, version: int, *, now: datetim
     if agreed_version(connection, account_id) != version:
         values = {"account_id": account_id, "version": version, "agreed_at": now}
         connection.execute(insert(p.consent), values)
+
+
+def consent_is_due(connection: Connection, account_id: str) -> bool:
+    """Return whether somebody has not agreed to the newest text of consent."""
+    newest = setting(connection, CONSENT, {"version": 1})["version"]
+    return newest > agreed_version(connection, account_id)
 
 
 def agreed_version(connection: Connection, account_id: str) -> int:

@@ -74,6 +74,7 @@ class Session:
     created_at: datetime
     last_seen_at: datetime
     expires_at: datetime
+    consent_is_due: bool  # a labeler has not agreed to the newest text
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ def purge_steps(account: RowMapping) -> list[Step]:
     assignments = select(t.assignment.c.id).where(mine)
     is_sent = t.submission.c.assignment_id.in_(assignments)
     sent = select(t.submission.c.id).where(is_sent)
+    unused = select(t.prompt.c.id).where(is_own(labeler_id) & ~is_used(labeler_id))
     parts = (
         ("grades of their answers", p.grade),
         ("circumstances", p.circumstance),
@@ -90,7 +91,10 @@ def purge_steps(account: RowMapping) -> list[Step]:
         Step("decisions about them", p.decision, p.decision.c.labeler_id == labeler_id),
         Step("annotations", p.annotation, p.annotation.c.labeler_id == labeler_id),
         Step("written prompts", p.written_prompt, p.written_prompt.c.labeler_id == labeler_id),
-        Step("prompts that nobody worked on", t.prompt, is_own(labeler_id) & ~is_used(labeler_id)),
+        Step(
+            "languages of prompts that nobody worked on", p.prompt_language, p.prompt_language.c.prompt_id.in_(unused)
+        ),
+        Step("prompts that nobody worked on", t.prompt, t.prompt.c.id.in_(unused)),
         Step("consents", p.consent, p.consent.c.account_id == account["id"]),
         Step("links to the labeler", p.account, p.account.c.labeler_id == labeler_id, {"labeler_id": None}),
         Step("labelers", t.labeler, t.labeler.c.id == labeler_id),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
 from instructloop.core.records import Cohort, Completion, Prompt, Split
-from instructloop.store import catalogue, claims, importing, labelling, reading, tasks
+from instructloop.store import catalogue, claims, importing, labelling, language, reading, tasks
 from instructloop.store.accounts import Accounts
 from instructloop.store.audit import Audit
 from instructloop.store.deletion import Deletion
@@ -107,6 +107,11 @@ class Store:
         """Return prompts sorted by id."""
         with self._database.read.connect() as connection:
             return catalogue.list_prompts(connection, split, source)
+
+    def say_languages(self, languages: Mapping[str, str]) -> int:
+        """Keep the language (BCP 47) of prompts, by id, where none was said before; return of how many."""
+        with self._database.write.begin() as connection:
+            return language.say_languages(connection, languages)
 
     def add_completions(self, completions: Iterable[Completion]) -> int:
         """Add completions of known prompts and return how many are new."""

@@ -220,6 +220,13 @@ adjudication = Table(
     Column("adjudicated_at", UTCDateTime, nullable=False),
 )
 
+prompt_language = Table(
+    "prompt_language",
+    metadata,
+    Column("prompt_id", Id, ForeignKey("prompt.id"), primary_key=True),
+    Column("language", String(35), nullable=False),  # BCP 47 tag
+)
+
 export_job = Table(
     "export_job",
     metadata,

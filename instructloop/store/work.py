@@ -32,9 +32,11 @@ PART = (
         t.task.c.kind.label("task_kind"),
         t.task.c.task_set,
         t.prompt,
+        p.prompt_language.c.language,
     )
     .join(t.task, t.task.c.id == t.assignment.c.task_id)
     .join(t.prompt, t.prompt.c.id == t.task.c.prompt_id)
+    .outerjoin(p.prompt_language, p.prompt_language.c.prompt_id == t.prompt.c.id)
     .where(t.assignment.c.id == bindparam("assignment"))
 )
 LATEST = (
@@ -97,6 +99,7 @@ class DeskItem:
     kind: TaskKind
     task_set: str
     prompt: Prompt
+    language: str | None  # of the prompt, where somebody said it: a BCP 47 tag
     completions: tuple[Completion, ...]
     state: str  # leased, expired, submitted, surplus, skipped
     expires_at: datetime | None  # None: it is not leased
@@ -144,6 +147,7 @@ def item(connection: Connection, row: RowMapping) -> DeskItem:
         kind=row["task_kind"],
         task_set=row["task_set"],
         prompt=prompt_of(row),
+        language=row["language"],
         completions=tuple(completions[key] for key in row["shown"]),
         state=row["state"],
         expires_at=row["expires_at"],

@@ -78,7 +78,7 @@ def _sign_in(request: Request) -> Exception:
 
 
 def _check_consent(request: Request) -> None:
-    if not request.state.consent_is_due:
+    if not request.state.session.consent_is_due:
         return
     if wants_json(request) or request.method not in ("GET", "HEAD"):
         raise Problem(403, "The terms of this work have changed: read them at /consent first.")

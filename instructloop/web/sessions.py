@@ -30,7 +30,7 @@ def agent_hash(connection: HTTPConnection) -> str:
 
 
 class Sessions:
-    """Middleware: `request.state.session`, or None, and whether consent is due; gives strangers a cookie for forms."""
+    """Middleware: `request.state.session`, or None; gives strangers a cookie for forms."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -41,10 +41,10 @@ class Sessions:
             return
         request = Request(scope)
         state = request.state
-        state.session, state.consent_is_due, state.fresh_visitor = None, False, None
+        state.session, state.fresh_visitor = None, None
         token = _cookie(request, "session")
         if token is not None:
-            state.session, state.consent_is_due = await run_in_threadpool(_find, request, token)
+            state.session = await run_in_threadpool(_find, request, token)
 
         is_over = token is not None and state.session is None
 
@@ -60,12 +60,8 @@ class Sessions:
         await self.app(scope, receive, send_with_cookies)
 
 
-def _find(request: Request, token: str) -> tuple[Session | None, bool]:
-    accounts = _store(request).accounts
-    session = accounts.find_session(token, agent_hash(request), now(request))
-    if session is None or session.account.role != "labeler":
-        return session, False
-    return session, accounts.consent_text().version > accounts.agreed_version(session.account.id)
+def _find(request: Request, token: str) -> Session | None:
+    return _store(request).accounts.find_session(token, agent_hash(request), now(request))
 
 
 def csrf_token(request: Request) -> str:

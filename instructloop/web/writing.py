@@ -9,9 +9,11 @@ from fastapi import APIRouter, Form, Request
 from starlette.responses import Response
 
 from instructloop.core.records import Kind
+from instructloop.store.language import is_language
 from instructloop.store.people import Account
 from instructloop.web.assignments import LABELS, desk_of, labeler_of
 from instructloop.web.clock import now
+from instructloop.web.languages import LANGUAGES
 from instructloop.web.pages import redirect, render
 from instructloop.web.policy import allow
 
@@ -31,9 +33,12 @@ class Written:
     instruction: str = ""
     use_case: str = ""
     pairs: tuple[tuple[str, str], ...] = ()
+    language: str = ""  # BCP 47; "": not said
 
     def problem(self) -> tuple[str, str] | None:
         """Return field and sentence of what is missing, None where nothing is."""
+        if self.language and not is_language(self.language):
+            return "language", "There is no such language."
         if not self.instruction.strip():
             return "instruction", "Nothing is written yet."
         if self.kind == "user_based" and not self.use_case.strip():
@@ -52,7 +57,8 @@ class Written:
 @router.get("/write")
 def write_form(request: Request, kind: Kind = "plain", person: Account = allow(*LABELS)) -> Response:
     """Show the form for a prompt of one kind."""
-    return show(request, Written(kind=kind))
+    own = person.languages
+    return show(request, Written(kind=kind, language=own[0] if len(own) == 1 else ""))
 
 
 @router.post("/write")
@@ -61,6 +67,7 @@ def write(
     kind: Annotated[Kind, Form()] = "plain",
     instruction: Line = "",
     use_case: Line = "",
+    language: Line = "",
     query: Lines = None,
     completion: Lines = None,
     person: Account = allow(*LABELS),
@@ -68,7 +75,7 @@ def write(
     """Store a prompt; a form that is not complete comes back as it was sent."""
     rows = zip(query or (), completion or (), strict=False)
     pairs = tuple((clean(q), clean(c)) for q, c in rows if q.strip() or c.strip())
-    written = Written(kind, clean(instruction), clean(use_case), pairs)
+    written = Written(kind, clean(instruction), clean(use_case), pairs, language)
     problem = written.problem()
     if problem is None:
         try:
@@ -79,6 +86,7 @@ def write(
                 pairs if written.kind == "few_shot" else (),
                 written.use_case if written.kind == "user_based" else "",
                 now(request),
+                language=written.language or None,
             )
         except ValueError as error:
             problem = "instruction", str(error)
@@ -107,4 +115,5 @@ def show(request: Request, written: Written, problem: tuple[str, str] | None = N
         error=problem[1] if problem else None,
         instructions=desk_of(request).instruction("write_prompt"),
         max_pairs=MAX_PAIRS,
+        languages=LANGUAGES,
     )

@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from instructloop.formats.rows import read_rows
 from instructloop.recipes import label_files
 from instructloop.recipes.label_exports import export, label_of
 from instructloop.runs import Run
+from instructloop.store import TaskItem
 from instructloop.workspace import Workspace
 
 SHARED = Path(os.environ.get("INSTRUCTLOOP_DATA", Path(__file__).parents[3] / "shared" / "data"))
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAIRS = [
     {"prompt": "q", "chosen": "x", "rejected": "y", "id": "one", "margin": 0.5},
     {"prompt": "q", "chosen": "x", "rejected": "y", "id": "two", "labeler": "ann", "category": "chat"},
@@ -211,3 +214,24 @@ def test_real_labels_survive_the_way_through_the_store(workspace: Workspace, nam
     dropped = {row["row"] for row in files.read_jsonl(run.file("dropped.jsonl"))}
     assert back == {number: one for number, one in came.items() if number not in dropped}
     assert len(back) + len(dropped) == given.num_read
+
+
+def test_the_language_that_a_row_names_is_kept_for_whoever_labels_its_prompt(workspace: Workspace, tmp_path: Path):
+    rows = [
+        {"prompt": "Bonjour ?", "lang": "fr"},
+        {"prompt": "Wie geht es?", "language": "de"},
+        {"prompt": "Hi?", "lang": "the Queen's"},
+        {"prompt": "Hello?"},
+    ]
+    bring(workspace, write(tmp_path / "asked.jsonl", *rows), "prompts")
+    prompts = workspace.store.prompts(source="import:asked")
+    items = [TaskItem(prompt.id) for prompt in prompts]
+    workspace.store.open_tasks("w", "demonstrate", items, overlap=1, cohort="train", now=NOON)
+    workspace.store.add_labeler("ann", "train", now=NOON)
+    found = dict[str, str | None]()
+    while held := workspace.store.claim("w", "ann", NOON):
+        item = workspace.store.desk.assignment(held.id, "ann")
+        assert item is not None
+        found[item.prompt.text] = item.language
+        workspace.store.submit_demonstration(held.id, "Yes.", now=NOON, idempotency_key="1")
+    assert found == {"Bonjour ?": "fr", "Wie geht es?": "de", "Hi?": None, "Hello?": None}

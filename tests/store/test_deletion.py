@@ -43,7 +43,7 @@ def worked(desk, office, name="Ann"):
     desk.store.skip(desk.claim("writing", me).id, f"{name} does not like it", desk.now)
     at.save_draft(desk.claim("writing", me).id, me, 1, {"text": f"{name}'s draft"}, desk.now)
     for number in range(2):
-        prompt = at.write_prompt(me, "plain", f"{name} asks {number}", [], "", desk.now)
+        prompt = at.write_prompt(me, "plain", f"{name} asks {number}", [], "", desk.now, language="en")
     at.annotate(prompt.id, me, None, {"ambiguous": True}, desk.now)
     desk.store.accounts.open_session(person.id, "agent", desk.now)
     desk.store.accounts.password_link(person.id, office.owner.id, desk.now)
@@ -84,6 +84,7 @@ PURGED = PSEUDONYMISED | {
     "decisions about them": 0,
     "annotations": 1,
     "written prompts": 2,
+    "languages of prompts that nobody worked on": 1,
     "prompts that nobody worked on": 1,
     "consents": 0,
     "links to the labeler": 1,
@@ -121,7 +122,14 @@ def test_what_is_done_is_what_the_dry_run_said_row_by_row(desk, office, two, way
     }
     if way == "purge":  # tasks: submitted twice, skipped, leased
         expected |= {"circumstance": 3, "rating": 6, "comparison": 2, "demonstration": 1, "submission": 3, "task": 4}
-        expected |= {"assignment": 4, "annotation": 1, "written_prompt": 2, "prompt": 1, "labeler": 1}
+        expected |= {
+            "assignment": 4,
+            "annotation": 1,
+            "written_prompt": 2,
+            "prompt_language": 1,
+            "prompt": 1,
+            "labeler": 1,
+        }
     assert {name: number for name, number in lost.items() if number} == expected
     changed = {"account": 1, "task": expected["task"], "audit_event": 1}
     assert {name: number for name, number in new.items() if number} == (

@@ -8,7 +8,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from instructloop.core.records import FLAGS
-from instructloop.store import Store, engine
+from instructloop.store import Store, drafts, engine
 from instructloop.store.tables import APPEND_ONLY
 from instructloop.store.tables_people import PEOPLE_APPEND_ONLY, metadata
 from tests.store.conftest import NOON, Desk
@@ -66,6 +66,31 @@ def test_a_store_full_of_work_of_the_first_schema_comes_through_whole(new_place)
         desk.write(held)
         token = store.accounts.first_owner_invite(NOON)
         assert store.accounts.sign_up(token, "Olga", "o@example.org", "hash", NOON).role == "owner"
+
+
+def test_people_and_their_work_of_the_second_schema_come_through_whole(new_place):
+    """At 0002 nobody says in which language a prompt is."""
+    database = bring_to(new_place, "0002")
+    assert "prompt_language" not in inspect(database.read).get_table_names()
+    old = Desk(Store(database))
+    accounts = old.store.accounts
+    _, token = accounts.invite("labeler", "train", "", None, NOON)
+    ann = accounts.sign_up(token, "Ann", "ann@example.org", "hash", NOON)
+    own = old.store.desk.write_prompt(ann.labeler_id, "plain", "Name a river.", (), "", NOON)
+    old.writing(2)
+    held = old.claim("writing", ann.labeler_id)
+    with database.write.begin() as connection:
+        drafts.save(connection, held.id, 3, {"text": "half ü"}, NOON)
+    events = old.store.audit.events()
+    old.store.close()
+    with Store.open(new_place) as store:
+        assert store.accounts.account(ann.id) == ann
+        assert store.audit.events() == events
+        assert [made.prompt for made in store.desk.written(ann.labeler_id)] == [own]
+        item = store.desk.assignment(held.id, ann.labeler_id)
+        assert (item.draft.rev, item.draft.body, item.language) == (3, {"text": "half ü"}, None)
+        assert store.say_languages({held.prompt.id: "de", own.id: "fr", "nobody": "en"}) == 2
+        assert store.desk.assignment(held.id, ann.labeler_id).language == "de"
 
 
 @pytest.mark.parametrize("table", [table.name for table in (*APPEND_ONLY, *PEOPLE_APPEND_ONLY)])

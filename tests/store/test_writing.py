@@ -65,3 +65,14 @@ def test_incomplete_and_idle_parts_are_refused(desk, parts, said):
     with pytest.raises(ValueError, match=said):
         write(desk, **parts)
     assert desk.store.prompts(source="labeler") == []
+
+
+def test_what_was_said_first_of_a_prompts_language_stays_and_goes_with_the_prompt(desk):
+    prompt = write(desk)
+    assert desk.store.say_languages({prompt.id: "pt-BR"}) == 1
+    assert desk.store.say_languages({prompt.id: "en"}) == 0
+    with desk.store._database.read.connect() as connection:
+        assert connection.exec_driver_sql("SELECT language FROM prompt_language").scalars().all() == ["pt-BR"]
+    for unfit in ("", "English!", "a" * 36, "<b>"):
+        with pytest.raises(ValueError, match="must be a tag like en or pt-BR"):
+            desk.store.say_languages({prompt.id: unfit})

@@ -260,7 +260,7 @@ def test_demonstrations_are_graded_without_a_name(researcher, candidate, store, 
 
 def test_empty_pages_say_what_to_do_next(owner):
     for path, words in {
-        "/research": "instructloop run",
+        "/research": "No tasks are open yet",
         "/research/tasks": "instructloop run",
         "/research/tasks/open": "Nothing to ask",
         "/research/agreement": "at least two people",

@@ -5,7 +5,8 @@ from html import escape
 
 import pytest
 
-from tests.web.desk_tasks import comparison_answer, open_comparison, open_demonstrations, submission
+from instructloop.store import TaskItem
+from tests.web.desk_tasks import NOON, comparison_answer, open_comparison, open_demonstrations, submission
 from tests.web.test_work import claim, post, rows, shown
 
 
@@ -124,3 +125,36 @@ def test_history_goes_back_page_by_page(store, labeler, clock):
     assert "Write 2 lines" in second
     assert second.count("lines about rain") // 2 == 2
     assert labeler.get("/history?before=assignment-0").status_code == 400
+
+
+def test_the_language_of_a_prompt_is_what_its_writer_says_and_it_is_shown_in_it_to_others(store, labeler, client_of):
+    fields = {"kind": "plain", "instruction": "Nenne fünf Vögel."}
+    assert labeler.send_form("/write", **fields, language="de").status_code == 303
+    [prompt] = store.prompts(source="labeler")
+    store.open_tasks("w", "demonstrate", [TaskItem(prompt.id)], overlap=1, cohort="train", now=NOON)
+    page = client_of("labeler", "train", "Bea").get("/work", follow_redirects=True).text
+    assert '<div class="text-raw said" dir="auto" lang="de">Nenne fünf Vögel.</div>' in page
+    assert '<textarea id="text" name="text" rows="14" dir="auto" lang="de"' in page
+
+
+def test_a_language_that_nobody_said_is_not_said_to_be_english(store, labeler):
+    open_comparison(store)
+    page = labeler.get(f"/work/{claim(labeler)['id']}").text
+    assert page.count('class="text-raw said" dir="auto" lang=""') == 5  # the prompt and four completions
+    assert 'lang="en"' in page.partition("<head>")[0]
+
+
+def test_a_language_that_is_no_tag_is_refused_and_the_form_kept(store, labeler):
+    page = labeler.send_form("/write", kind="plain", instruction="List five birds.", language='"><script>')
+    assert page.status_code == 400
+    assert "There is no such language." in page.text
+    assert "List five birds." in page.text
+    assert "<script>" not in page.text
+    assert store.prompts() == []
+
+
+def test_who_reads_one_language_need_not_say_it(store, labeler, clock):
+    store.accounts.set_profile(labeler.account.id, ["sv"], "", {})
+    assert '<option value="sv" lang="sv" selected>' in labeler.get("/write").text
+    store.accounts.set_profile(labeler.account.id, ["sv", "fi"], "", {})
+    assert " selected>" not in labeler.get("/write").text

@@ -16,7 +16,7 @@ from tests.web.conftest import Browser, TestClock
 from tests.web.desk_tasks import comparison_answer, open_comparison, open_demonstrations
 
 ARABIC = "ما هي عاصمة فرنسا؟ أجب في جملة واحدة من فضلك."
-NOT_PAGES = r"/api/|/file$|/manifest$|/state$|/static|/healthz|/robots"
+NOT_PAGES = r"/api/|/tasks/next$|/file$|/manifest$|/state$|/static|/healthz|/robots"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from instructloop.store import Store
-from tests.web.browser.test_labelling import open_task, press, rows
+from tests.web.browser.test_labelling import open_task, press, rows, wait_for_state
 from tests.web.conftest import TestClock
 from tests.web.desk_tasks import FEW_WORDS, open_comparison, open_demonstrations
 
@@ -107,6 +107,7 @@ def test_from_the_invitation_to_the_deletion(
     press(lea, "7axj4axj2axj1axj1j2j3j4")
     lea.keyboard.press("Control+Enter")
     lea.wait_for_selector("text=Nothing is waiting for you")
+    nine_with_much_in_the_way(lea, store, clock)
 
     # The owner freezes the rankings and exports them, and the file says what was judged.
     owner.goto("/research/tasks")
@@ -132,7 +133,7 @@ def test_from_the_invitation_to_the_deletion(
     owner.get_by_role("button", name="Remove", exact=True).click()
     owner.wait_for_selector("text=The person is removed")
     assert rows(store, "SELECT 1 FROM account WHERE name LIKE 'Lea%' OR email LIKE 'lea@%'") == []
-    assert len(rows(store, "SELECT 1 FROM submission")) == 3
+    assert len(rows(store, "SELECT 1 FROM submission")) == 4
     lea.goto("/work")
     assert "/sign-in" in lea.url
 
@@ -156,6 +157,36 @@ def judge_screening(page: Any, store: Store) -> None:
     press(page, "".join(keys[text] for text in shown) + "j".join(ranks[text] for text in shown))
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("text=Nothing is waiting for you")
+
+
+def nine_with_much_in_the_way(page: Any, store: Store, clock: TestClock) -> None:
+    """Compare nine by keyboard through a reload, an hour without a connection, a lease that ran out, a second tab."""
+    open_comparison(store, texts=FEW_WORDS, task_set="nine", prompt="Where is it?", overlap=1, now=clock())
+    open_task(page)
+    press(page, "7axj" * 4 + "3")
+    wait_for_state(page, "saved")
+    page.reload()
+    page.wait_for_selector("#work[data-ready]")
+    assert page.get_attribute("[aria-current=step]", "aria-label").startswith("Completion E")
+    press(page, "axj" + "2axj" * 4)
+    page.context.set_offline(True)
+    press(page, "1jtjtjt")
+    wait_for_state(page, "offline")
+    clock.forward(hours=1)  # the lease runs out meanwhile, and nobody else takes the task
+    page.context.set_offline(False)
+    wait_for_state(page, "saved")
+    other = page.context.new_page()
+    open_task(other)
+    press(page, "j2jtjtjtjt")
+    wait_for_state(page, "saved")
+    press(other, "r9")
+    wait_for_state(other, "conflict")  # the older tab overwrites nothing
+    other.close()
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("text=Nothing is waiting for you")
+    [row] = store.rankings(["nine"], ["train"])
+    assert row.tiers == tuple(tuple(sorted(tier)) for tier in (row.shown[:4], row.shown[4:]))
+    assert [row.ratings[key] for key in row.shown] == [7] * 4 + [3] + [2] * 4
 
 
 def download(page: Any) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The command: what each verb says, its exit codes, one line for every error."""
 
 import errno
+import json
 import os
 import re
 import resource
@@ -109,6 +110,21 @@ def test_status_says_what_is_next_before_and_after(call):
     assert [line.split()[2] for line in after.splitlines()[1:5]] == ["done", "done", "ready", "blocked"]
     call("run")
     assert "done: every step of this round" in call("status").out
+
+
+def test_status_tells_a_program_the_same_as_json(call):
+    call("init")
+    found = json.loads(call("status", "--json").out)
+    assert [step["name"] for step in found["steps"]] == ["prompts", "reward", "ppo", "evaluation"]
+    assert found["ahead"] == {
+        "round": 1,
+        "opening": None,
+        "steps": ["prompts", "reward", "ppo", "evaluation"],
+        "frozen": [],
+        "waits_for": {},
+    }
+    call("run")
+    assert json.loads(call("status", "--json").out)["ahead"]["steps"] == []
 
 
 def test_run_does_everything_once_and_shows_the_figures(call):

@@ -14,6 +14,7 @@ from instructloop.store import Store
 from tests.web.browser.test_journey import GOLD
 from tests.web.conftest import Browser, TestClock
 from tests.web.desk_tasks import comparison_answer, open_comparison, open_demonstrations
+from tests.web.test_next_step import AHEAD, Folder
 
 ARABIC = "ما هي عاصمة فرنسا؟ أجب في جملة واحدة من فضلك."
 NOT_PAGES = r"/api/|/tasks/next$|/file$|/manifest$|/state$|/static|/healthz|/robots"
@@ -128,3 +129,30 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways_on_a_phone(
                 found[f"{role} {path}"] = problems
     assert found == {}
     assert set(pages(app, filled)) - visited <= {f"/work/{filled['assignment_id']}", "/new-password/" + filled["token"]}
+
+
+@pytest.mark.slow
+def test_the_next_step_is_pressed_followed_and_stopped_without_a_reload_by_hand(
+    app: FastAPI, context_of: Callable[..., Any], tmp_path: Any
+):
+    (tmp_path / "loop").mkdir()
+    folder = Folder(tmp_path / "loop")
+    app.state.loop = folder.loop
+    page = context_of("owner", None, "Olga Owner").new_page()
+    folder.says(AHEAD | {"steps": ["demonstrations", "sft", "samples"], "frozen": ["demonstrations"]})
+    page.goto("/research/tasks")
+    page.wait_for_selector("text=Go on to the ranking tasks of round 1")
+    assert serious(page) == []
+    page.click("text=Go on to the ranking tasks of round 1")
+    page.wait_for_selector("#said:has-text('samples: begins')")
+    assert serious(page) == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.click("text=Stop")
+    page.wait_for_selector("text=It was stopped")
+    page.wait_for_selector("text=Go on to the ranking tasks of round 1")
+    folder.end("error: no space left")
+    page.click("text=Go on to the ranking tasks of round 1")
+    page.wait_for_selector("text=ended with an error")
+    page.wait_for_selector("text=error: no space left")
+    assert serious(page) == []

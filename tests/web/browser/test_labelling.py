@@ -407,3 +407,31 @@ def test_a_few_shot_prompt_survives_a_reload_and_gains_pairs(store, labeler_page
     [row] = rows(store, "SELECT pairs FROM written_prompt")
     assert json.loads(row.pairs) == [["cat", "meow"], ["dog", "woof"], ["owl", "hoo"], ["cow", "moo"]]
     assert page.input_value("[name=instruction]") == ""
+
+
+@pytest.mark.slow
+def test_four_completions_are_compared_by_touch_on_a_phone(store, context_of):
+    page = context_of(
+        "labeler", "train", "Tilda Touch", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True
+    ).new_page()
+    open_comparison(store)
+    open_task(page)
+
+    def tap(name: str, value: object) -> None:
+        page.locator(f'label:has(> [name="{name}"][value="{value}"])').tap()
+
+    for letter, rating in zip("ABCD", (7, 4, 2, 1), strict=True):
+        tap(f"rating-{letter}", rating)
+        completion = page.locator(f"[data-letter={letter}]")
+        completion.locator("[data-do=all-no]").tap()
+        completion.locator("[data-do=none-apply]").tap()
+        page.locator("[data-next]").tap()
+    for letter, rank in zip("ABCD", (1, 2, 2, 4), strict=True):
+        tap(f"rank-{letter}", rank)
+    page.locator("[data-submit]").tap()
+    wait_for_end(page)
+    [row] = store.rankings(["ranking"], ["train"])
+    a, b, c, d = row.shown
+    assert row.ratings == {a: 7, b: 4, c: 2, d: 1}
+    assert row.tiers == ((a,), tuple(sorted((b, c))), (d,))
+    assert row.flags == dict.fromkeys((a, b, c, d), no_to_all())

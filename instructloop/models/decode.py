@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from instructloop.models.lm import accepted, positions
+from instructloop.models.hidden import accepted
+from instructloop.models.packed import positions
 
 CACHE_BYTES = 2**30
 """A batch takes as many rows as have room for keys and values in this, at most MAX_ROWS."""

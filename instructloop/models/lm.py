@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,10 @@ from transformers.utils import logging
 
 from instructloop.files import naming
 from instructloop.models.card import write_card
+from instructloop.models.head import plain_head, token_logprobs
+from instructloop.models.hidden import accepted as accepted  # others look for it here
+from instructloop.models.hidden import hidden_at, logits_at
+from instructloop.models.packed import positions as positions
 from instructloop.models.text import Text
 
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
@@ -125,12 +127,6 @@ def context_of(folder: Path) -> int | None:
         raise ValueError(f"{folder} has no configuration that transformers can read: {why(error)}") from error
 
 
-def positions(attention_BT: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
-    """Return position ids that count real tokens from 0 (exclusive sum), so that left padding moves nothing."""
-    attention_BT = attention_BT.long()
-    return attention_BT.cumsum(1) - attention_BT
-
-
 def completion_logprobs(
     model: nn.Module,
     tokens_BT: Int[Tensor, "B T"],
@@ -141,41 +137,40 @@ def completion_logprobs(
 ) -> Float[Tensor, "B C"]:
     """Return log p(token) in nats, float32, of the last `completion_length` tokens given all before, at `temperature`.
 
-    The only place of the shift by one and of the temperature. Off the completion mask the numbers mean nothing.
+    The only place of the shift by one and of the temperature. Off the attention the numbers mean nothing. Neither
+    padding nor tokens that predict none of the completion are computed where the architecture allows it.
     """
-    logits_BCV = _completion_logits(model, tokens_BT, attention_BT, completion_length, temperature)
-    return _gather_logprobs(logits_BCV, tokens_BT[:, -completion_length:])
-
-
-def _completion_logits(
-    model: nn.Module, tokens_BT: Tensor, attention_BT: Tensor, completion_length: int, temperature: float
-) -> Float[Tensor, "B C V"]:
-    """Return float32 logits, divided by `temperature`, of the positions that predict the completion."""
     if not 1 <= completion_length < tokens_BT.shape[1]:
         raise ValueError(
             f"completion_length {completion_length} must be at least 1 and leave a prompt token of {tokens_BT.shape[1]}"
         )
     if temperature <= 0:
         raise ValueError(f"temperature {temperature} must be positive: log-probabilities are not defined at 0")
-    inputs = {"input_ids": tokens_BT[:, :-1], "attention_mask": attention_BT[:, :-1].long(), "use_cache": False}
-    inputs |= accepted(model, position_ids=positions(attention_BT)[:, :-1], logits_to_keep=completion_length)
-    logits_BCV = model(**inputs).logits[:, -completion_length:].float()
-    return logits_BCV if temperature == 1 else logits_BCV / temperature
+    seen_BT, mask_BC = attention_BT[:, :-1], attention_BT[:, -completion_length:]
+    mask_BC = mask_BC & seen_BT[:, -completion_length:]  # what is predicted and has something to be predicted from
+    wanted_BT = F.pad(mask_BC, (seen_BT.shape[1] - completion_length, 0))
+    token_M = tokens_BT[:, -completion_length:][mask_BC]
+    logprob_M = _logprobs_at(model, tokens_BT[:, :-1], _used(seen_BT, wanted_BT), wanted_BT, token_M, temperature)
+    return torch.zeros(mask_BC.shape, device=mask_BC.device).masked_scatter(mask_BC, logprob_M)
 
 
-def _gather_logprobs(logits_BCV: Tensor, tokens_BC: Tensor) -> Tensor:
-    return logits_BCV.gather(-1, tokens_BC[..., None])[..., 0] - logits_BCV.logsumexp(-1)
+def _used(attention_BT: Tensor, wanted_BT: Tensor) -> Tensor:
+    """Return the attention without what stands after the last wanted token of its row; whole where nothing is."""
+    used_BT = attention_BT & (wanted_BT.flip(1).cumsum(1).flip(1) > 0)
+    return used_BT if bool(used_BT.any()) else attention_BT
 
 
-def accepted(model: nn.Module, **arguments: object) -> dict[str, object]:
-    """Return those arguments that the model's forward names: not every architecture has positions or a logits slice."""
-    names = _forward_names(type(model))
-    return {name: value for name, value in arguments.items() if name in names}
-
-
-@lru_cache
-def _forward_names(model_class: type[nn.Module]) -> frozenset[str]:
-    return frozenset(inspect.signature(model_class.forward).parameters)
+def _logprobs_at(
+    model: nn.Module, tokens_BT: Tensor, attention_BT: Tensor, wanted_BT: Tensor, token_M: Tensor, temperature: float
+) -> Float[Tensor, " M"]:
+    """Return log p(token) after each wanted token, by the model's head on what is wanted alone where it is a matrix."""
+    head = plain_head(model)
+    if head is not None:
+        assert isinstance(model, PreTrainedModel)
+        hidden_MD = hidden_at(model.base_model, tokens_BT, attention_BT, wanted_BT)
+        return token_logprobs(hidden_MD, head.weight, head.bias, token_M, temperature=temperature)
+    logits_MV = logits_at(model, tokens_BT, attention_BT, wanted_BT).float() / temperature
+    return logits_MV.gather(-1, token_M[:, None])[:, 0] - logits_MV.logsumexp(-1)
 
 
 def disable_dropout(model: nn.Module) -> None:

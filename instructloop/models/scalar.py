@@ -17,7 +17,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from instructloop.files import naming
 from instructloop.models.card import write_card
-from instructloop.models.lm import UNREADABLE, accepted, context_length, embeddings, positions, quiet, stop_ids_of, why
+from instructloop.models.hidden import hidden_at
+from instructloop.models.lm import UNREADABLE, context_length, embeddings, quiet, stop_ids_of, why
 from instructloop.models.text import Text, length_sorted_batches
 
 
@@ -48,19 +49,27 @@ class ScalarModel(nn.Module):
         assert isinstance(self.model.score, nn.Linear)
         return self.model.score
 
-    def per_token(self, tokens_BT: Int[Tensor, "B T"], attention_BT: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-        """Return value_BT, float32: at t the head's number after tokens 0..t. Off the attention it means nothing."""
-        inputs = {"input_ids": tokens_BT, "attention_mask": attention_BT.long(), "use_cache": False}
-        backbone = self.model.base_model
-        inputs |= accepted(backbone, position_ids=positions(attention_BT))
-        hidden_BTD = backbone(**inputs).last_hidden_state
-        return F.linear(hidden_BTD.float(), self.head.weight.float())[..., 0] + self.bias
+    def per_token(
+        self, tokens_BT: Int[Tensor, "B T"], attention_BT: Bool[Tensor, "B T"], *, last: int | None = None
+    ) -> Float[Tensor, "B L"]:
+        """Return value_BL, float32, of the `last` columns or of all: at t the head's number after tokens 0..t.
+
+        Off the attention it means nothing.
+        """
+        num_before = 0 if last is None else attention_BT.shape[1] - last
+        mask_BL = attention_BT[:, num_before:]
+        value_M = self._at(tokens_BT, attention_BT, F.pad(mask_BL, (num_before, 0)))
+        return torch.zeros(mask_BL.shape, device=mask_BL.device).masked_scatter(mask_BL, value_M)
 
     def score(self, tokens_BT: Int[Tensor, "B T"], attention_BT: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
         """Return score_B: the number at each row's last real token, whichever side the padding is on."""
         steps_T = torch.arange(attention_BT.shape[1], device=attention_BT.device)
         last_B = (attention_BT * steps_T).argmax(1)
-        return self.per_token(tokens_BT, attention_BT).gather(1, last_B[:, None])[:, 0]
+        return self._at(tokens_BT, attention_BT, steps_T == last_B[:, None])
+
+    def _at(self, tokens_BT: Tensor, attention_BT: Tensor, wanted_BT: Tensor) -> Float[Tensor, " M"]:
+        hidden_MD = hidden_at(self.model.base_model, tokens_BT, attention_BT, wanted_BT)
+        return F.linear(hidden_MD.float(), self.head.weight.float())[:, 0] + self.bias
 
     def shift(self, amount: float) -> None:
         """Add `amount` to every score and value, so that demonstrations average 0 (paper C.2)."""

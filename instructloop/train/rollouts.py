@@ -117,7 +117,7 @@ def penalised(score_B: Tensor, finished_B: Tensor, rules: Rules) -> Tensor:
 
 def token_values(value: ScalarModel, tokens_BT: Tensor, attention_BT: Tensor, completion_length: int) -> Tensor:
     """Return value_BC: at each completion token, what was expected before it was drawn, from the tokens before."""
-    return value.per_token(tokens_BT[:, :-1], attention_BT[:, :-1])[:, -completion_length:]
+    return value.per_token(tokens_BT[:, :-1], attention_BT[:, :-1], last=completion_length)
 
 
 @torch.no_grad()

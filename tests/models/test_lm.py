@@ -9,7 +9,6 @@ from instructloop.models.lm import (
     completion_logprobs,
     disable_dropout,
     load_lm,
-    positions,
     residual_dropout,
     save_lm,
 )
@@ -90,11 +89,6 @@ def test_bad_lengths_and_temperatures_are_refused():
     for length in (0, tokens_BT.shape[1]):
         with pytest.raises(ValueError, match="completion_length"):
             completion_logprobs(model, tokens_BT, attention_BT, length, temperature=1.0)
-
-
-def test_positions_count_real_tokens():
-    attention_BT = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]]).bool()
-    assert positions(attention_BT).tolist() == [[0, 0, 0, 1], [0, 1, 2, 3]]
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])

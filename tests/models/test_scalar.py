@@ -179,8 +179,9 @@ def test_a_folder_without_a_head_is_refused(tmp_path):
 
 def test_the_bias_learns_as_part_of_a_value_function():
     model, text = ScalarModel.from_lm(*tiny_lm(), seed=1)
-    model.per_token(*right_padded(text)).sum().backward()
-    assert model.bias.grad.item() == right_padded(text)[0].numel()  # d(sum of values) / d(bias) = number of values
+    tokens_BT, attention_BT = right_padded(text)
+    model.per_token(tokens_BT, attention_BT).sum().backward()
+    assert model.bias.grad.item() == attention_BT.sum()  # d(sum of values) / d(bias) = number of values
 
 
 @ARCHITECTURES

@@ -2,7 +2,8 @@
 
 from tests.mutants.bug import Bug
 
-LM, TEXT, SCALAR = (f"instructloop/models/{name}.py" for name in ("lm", "text", "scalar"))
+LM, TEXT, SCALAR, HEAD = (f"instructloop/models/{name}.py" for name in ("lm", "text", "scalar", "head"))
+HIDDEN, PACKED, ATTENTION = (f"instructloop/models/{name}.py" for name in ("hidden", "packed", "attention"))
 SAMPLER, DECODE = "instructloop/models/sampler.py", "instructloop/models/decode.py"
 
 NETWORKS = (
@@ -10,33 +11,90 @@ NETWORKS = (
         "logprobs_shifted_by_one",
         "pitfall 8",
         LM,
-        "return _gather_logprobs(logits_BCV, tokens_BT[:, -completion_length:])",
-        "return _gather_logprobs(logits_BCV, tokens_BT[:, -completion_length - 1 : -1])",
+        "token_M = tokens_BT[:, -completion_length:][mask_BC]",
+        "token_M = tokens_BT[:, -completion_length - 1 : -1][mask_BC]",
         ("tests/models/test_lm.py",),
     ),
     Bug(
         "temperature_forgotten_in_logprobs",
         "pitfall 20",
-        LM,
-        "return logits_BCV if temperature == 1 else logits_BCV / temperature",
-        "return logits_BCV",
+        HEAD,
+        "logits_MV = logits_MV.float() if temperature == 1 else logits_MV.float() / temperature",
+        "logits_MV = logits_MV.float()",
         ("tests/models/test_lm.py",),
+    ),
+    Bug(
+        "temperature_forgotten_in_the_gradient",
+        "pitfall 20",
+        HEAD,
+        "gradient_N = gradients[0].float() / ctx.temperature",
+        "gradient_N = gradients[0].float()",
+        ("tests/models/test_head.py",),
+    ),
+    Bug(
+        "gradient_of_the_last_chunk_alone",
+        "pitfall 17",
+        HEAD,
+        "weight = _plus(weight, logits_MV.T @ hidden_MD)",
+        "weight = logits_MV.T @ hidden_MD",
+        ("tests/models/test_head.py",),
     ),
     Bug(
         "position_ids_missing_with_left_padding",
         "pitfall 3",
-        LM,
-        "accepted(model, position_ids=positions(attention_BT)[:, :-1], logits_to_keep=completion_length)",
-        "accepted(model, logits_to_keep=completion_length)",
-        ("tests/models/test_lm.py",),
+        HIDDEN,
+        "return inputs | accepted(model, position_ids=positions(attention_BT))",
+        "return inputs",
+        ("tests/models/test_hidden.py",),
     ),
     Bug(
         "attention_mask_forgotten",
         "pitfall 3",
-        LM,
-        '"attention_mask": attention_BT[:, :-1].long()',
-        '"attention_mask": torch.ones_like(tokens_BT[:, :-1])',
-        ("tests/models/test_lm.py",),
+        HIDDEN,
+        '"attention_mask": attention_BT.long()',
+        '"attention_mask": torch.ones_like(tokens_BT)',
+        ("tests/models/test_hidden.py",),
+    ),
+    Bug(
+        "positions_go_on_over_packed_rows",
+        "pitfall 3",
+        PACKED,
+        "        position_BT[own_BT][None],\n",
+        "        torch.arange(int(own_BT.sum()))[None],\n",
+        ("tests/models/test_packed.py", "tests/models/test_hidden.py"),
+    ),
+    Bug(
+        "packed_rows_begin_in_the_row_before",
+        "pitfall 33",
+        PACKED,
+        "position_RS < shared_R1, owner_first_B[rows_R, None] + position_RS, first_R1 + position_RS - shared_R1",
+        "position_RS < shared_R1, owner_first_B[rows_R, None] + position_RS, "
+        "(first_R1 + position_RS - shared_R1 - 1).clamp(min=0)",
+        ("tests/models/test_hidden.py",),
+    ),
+    Bug(
+        "packed_tokens_see_the_next_one",
+        "pitfall 8",
+        PACKED,
+        "later = self.distance_RQS < 0",
+        "later = self.distance_RQS < -1",
+        ("tests/models/test_hidden.py",),
+    ),
+    Bug(
+        "sliding_window_ignored_in_packed_rows",
+        "pitfall 33",
+        PACKED,
+        "return later if window is None else later | (self.distance_RQS >= window)",
+        "return later",
+        ("tests/models/test_hidden.py",),
+    ),
+    Bug(
+        "padding_of_packed_blocks_has_a_gradient",
+        "pitfall 33",
+        ATTENTION,
+        'lines.index_fill_(0, packing.lines("padding", num_heads), 0.0)',
+        "assert lines is not None",
+        ("tests/models/test_hidden.py",),
     ),
     Bug(
         "dropout_modules_left_on",
@@ -228,14 +286,6 @@ NETWORKS = (
         SCALAR,
         "last_B = (attention_BT * steps_T).argmax(1)",
         "last_B = attention_BT.sum(1) - 1",
-        ("tests/models/test_scalar.py",),
-    ),
-    Bug(
-        "score_positions_count_left_pads",
-        "pitfall 3",
-        SCALAR,
-        "inputs |= accepted(backbone, position_ids=positions(attention_BT))",
-        "inputs |= accepted(backbone)",
         ("tests/models/test_scalar.py",),
     ),
     Bug(

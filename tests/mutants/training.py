@@ -302,8 +302,8 @@ TRAINING = (
         "values_one_step_late",
         "pitfall 16",
         ROLLOUTS,
-        "value.per_token(tokens_BT[:, :-1], attention_BT[:, :-1])[:, -completion_length:]",
-        "value.per_token(tokens_BT, attention_BT)[:, -completion_length:]",
+        "value.per_token(tokens_BT[:, :-1], attention_BT[:, :-1], last=completion_length)",
+        "value.per_token(tokens_BT, attention_BT, last=completion_length)",
         ("tests/train/test_rollouts.py",),
     ),
     Bug(

@@ -4,9 +4,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
-from torch import nn
+import torch
 
+from instructloop.models import hidden
 from instructloop.models.lm import load_lm, save_lm
+from instructloop.models.packed import Packing
 from instructloop.models.scalar import ScalarModel
 from instructloop.models.text import Text
 from instructloop.runs import Run
@@ -33,18 +35,17 @@ def imported_model(space, name: str, model, text: Text) -> Run:
 
 @contextmanager
 def rows_read() -> Generator[list[list[int]]]:
-    """Within, collect every row of ids that any model reads."""
+    """Within, collect every row of ids that any model learns from or scores."""
     rows: list[list[int]] = []
+    real = hidden.pack
 
-    def look(module: nn.Module, inputs: tuple) -> None:
-        if isinstance(module, nn.Embedding) and module.num_embeddings > 200:  # of tokens, not of positions
-            rows.extend(inputs[0].tolist())
+    def packed(tokens_BT: torch.Tensor, attention_BT: torch.Tensor, *others: torch.Tensor | None) -> Packing:
+        rows.extend(row[is_real].tolist() for row, is_real in zip(tokens_BT, attention_BT, strict=True))
+        return real(tokens_BT, attention_BT, *others)
 
-    handle = nn.modules.module.register_module_forward_pre_hook(look)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hidden, "pack", packed)
         yield rows
-    finally:
-        handle.remove()
 
 
 @pytest.mark.parametrize("template", [None, "{{ messages[0].content }}", "{{ bos_token }}{{ messages[0].content }}"])
@@ -61,7 +62,7 @@ def test_every_stage_reads_exactly_one_bos(tmp_path, monkeypatch: pytest.MonkeyP
         )
     assert num_demonstrations >= 4
     assert len(rows) > num_demonstrations + 3 * 8
-    assert {row.count(text.bos_id) for row in rows if len(row) > 1} == {1}  # one token alone looks for the final norm
+    assert {row.count(text.bos_id) for row in rows} == {1}
     prompts: list[list[int]] = []
     real = rollouts.sample
 

@@ -76,34 +76,35 @@ def test_four_completions_cost_four_forwards_and_their_loss_is_the_mean_of_six_p
     order = [scores[row] for (row,) in four.rankings[0]]
     pairs = [math.log1p(math.exp(loser - winner)) for winner, loser in itertools.combinations(order, 2)]
     assert len(pairs) == 6
-    num_rows: list[int] = []
+    num_tokens: list[int] = []
     handle = model.model.base_model.register_forward_pre_hook(
-        lambda _, __, inputs: num_rows.append(len(inputs["input_ids"])), with_kwargs=True
+        lambda _, __, inputs: num_tokens.append(inputs["input_ids"].numel()), with_kwargs=True
     )
     loss = loss_of(model, ranked_batch([four], text, 1))
     loss.backward()
     handle.remove()
-    assert num_rows == [4]  # K rows in one forward, not K (K - 1) = 12, whatever the size of a micro-batch
+    assert num_tokens == [2 + 3 + 4 + 5]  # each row once, not K - 1 = 3 times, whatever the size of a micro-batch
     assert loss.item() == pytest.approx(sum(pairs) / 6, abs=1e-5)
 
 
-def test_only_the_last_real_token_of_each_completion_is_scored(reward, monkeypatch: pytest.MonkeyPatch):
+def test_only_the_last_real_token_of_each_completion_is_scored(reward):
     model, text = reward
+    (piece,) = ranked_batch([prompts()[2]], text, None)
+    last = [row[-1] for row in prompts()[2].rows]
     seen: list[torch.Tensor] = []
-    per_token = model.per_token
 
-    def kept(*arguments) -> torch.Tensor:
-        seen.append(per_token(*arguments))
-        seen[-1].retain_grad()
-        return seen[-1]
+    def kept(_: object, __: object, output) -> None:
+        output.last_hidden_state.retain_grad()
+        seen.append(output.last_hidden_state)
 
-    monkeypatch.setattr(model, "per_token", kept)
-    loss_of(model, ranked_batch([prompts()[2]], text, None)).backward()
-    (value_BT,) = seen
-    assert value_BT.shape == (4, 5)  # rows of 2, 3, 4 and 5 tokens, the shorter ones padded
-    last = torch.zeros(4, 5, dtype=torch.bool)
-    last[[0, 1, 2, 3], [1, 2, 3, 4]] = True
-    assert torch.equal(value_BT.grad != 0, last)
+    handle = model.model.base_model.register_forward_hook(kept)
+    loss_of(model, (piece,)).backward()
+    handle.remove()
+    (hidden_1ND,) = seen
+    assert last == [0] * 4
+    with_gradient = hidden_1ND.grad.abs().sum(-1).flatten() != 0
+    assert piece.tokens_BT[piece.attention_BT][with_gradient].tolist() == last
+    assert with_gradient.sum() == 4  # of rows of 2, 3, 4 and 5 tokens
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])

@@ -99,6 +99,13 @@ def test_the_link_has_the_public_address(store: Store):
     assert len(greeting(store, known)) == 2
 
 
+def test_answers_do_not_wait_for_acknowledgements_of_their_heads():
+    with listen(Settings(port=0)) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
 def test_ipv6_loopback_can_be_listened_on():
     if not socket.has_ipv6:
         pytest.skip("no IPv6 here")

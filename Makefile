@@ -1,5 +1,5 @@
 # What one does with a checkout. Everything runs in .venv, made once by `setup` from pinned versions.
-.PHONY: setup demo real web test test-all check mutants torture
+.PHONY: setup demo real web test test-all check mutants torture bench peers
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -38,3 +38,11 @@ mutants: setup  ## plant bugs one at a time in a copy; the tests must catch each
 
 torture: setup  ## kill the loop again and again, fill its disk, take its right to write; in the end nothing is different
 	$(BIN)/python -m tests.torture
+
+bench: setup  ## how fast this checkout is here: PPO by phases, and what doubling costs; minutes
+	$(BIN)/python -m benchmarks.ppo_iteration --write
+	$(BIN)/python -m benchmarks.growth --write
+	$(BIN)/python -m benchmarks.tables
+
+peers: setup  ## the environments in which TRL runs beside it: python -m benchmarks.peers WORKLOAD
+	$(BIN)/python -m benchmarks.peers.environments

@@ -1,0 +1,175 @@
+"""The tables of docs/performance.md from the newest results: python -m benchmarks.tables writes them into it.
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; what is between is replaced, all else stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import RESULTS, ROOT, latest
+
+DOCUMENT = ROOT / "docs" / "performance.md"
+PLACE = re.compile(r"(<!-- table ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PEERS = {
+    "ppo-fixed": ("PPO, 64 episodes of 32 + 64 tokens, 5.8M", 3.0),
+    "ppo-fixed-8": ("the same in 8 minibatches", None),
+    "ppo-natural": ("PPO, 64 episodes, EOS after 20 tokens on average, at most 64, 5.8M", 5.0),
+    "ppo-smollm2": ("PPO, 16 episodes of 32 + 64 tokens, SmolLM2-135M's shape", 3.0),
+    **{
+        f"reward-{k}": (f"reward model, K = {k}, 2 prompts a step, 5.8M", 8.0 if k == 9 else None) for k in range(4, 10)
+    },
+    "sft": ("SFT, a step of 32 demonstrations of FairytaleQA's lengths, 5.8M", 1.5),
+}
+"""Workloads of the comparison, in the table's order: what each is, and how many times TRL's speed is wanted."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table; numbers on the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def conditions(results: Iterable[Mapping[str, Any]]) -> str:
+    """Return under what the results came about: each machine, versions and commit once."""
+    seen = dict[str, None]()
+    for one in results:
+        on, made = one["machine"], one["versions"]
+        seen[
+            f"{one['date'][:10]}, {on['processor']}, {on['cores']} cores, {on['memory_gibibytes']} GiB, "
+            f"Python {on['python']}, torch {made['torch']}, transformers {made['transformers']}, "
+            f"instructloop {made['instructloop']}"
+        ] = None
+    return "\nMeasured: " + "; ".join(seen) + ".\n" if seen else "\nNot measured yet.\n"
+
+
+def seconds(value: float) -> str:
+    """Return seconds with three digits that count."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def plain(setting: str) -> str:
+    """Return a setting of the command line in words."""
+    words = setting.replace("--precision ", "").replace("--", "").replace("instructloop ", "").replace("trl ", "")
+    return words or "float32"
+
+
+def times(ratio: Mapping[str, float]) -> str:
+    """Return a ratio with its range."""
+    return f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
+
+
+def peers(folder: Path) -> str:
+    """Return the comparison with TRL: the fastest setting of each side, and the ratio beside what is wanted."""
+    found = [(name, result) for name in PEERS if (result := latest(f"peers-{name}", folder))]
+    rows = []
+    for name, result in found:
+        what, wanted = PEERS[name]
+        theirs, ours = result["found"]["of"]
+        arms = result["found"]["arms"]
+        rows.append(
+            [
+                what,
+                seconds(arms[theirs]["median"]),
+                plain(theirs),
+                seconds(arms[ours]["median"]),
+                plain(ours),
+                times(result["found"]["times_as_fast"]),
+                "" if wanted is None else f"{wanted:g}",
+                f"{arms[theirs]['peak_mebibytes']} / {arms[ours]['peak_mebibytes']}",
+            ]
+        )
+    head = ["work", "TRL, s", "at", "instructloop, s", "at", "times as fast", "wanted", "peak MiB"]
+    return table(head, rows) + conditions(result for _, result in found)
+
+
+def settings(folder: Path) -> str:
+    """Return what TRL was tried with, once each: the choice of its best setting."""
+    found = [(name, result) for name in PEERS if (result := latest(f"tuning-{name}", folder))]
+    rows = [
+        [PEERS[name][0], plain(arm), seconds(one["median"]), str(one["peak_mebibytes"])]
+        for name, result in found
+        for arm, one in result["found"]["arms"].items()
+        if arm.startswith("trl")
+    ]
+    return table(["work", "setting", "s", "peak MiB"], rows) + conditions(result for _, result in found)
+
+
+def phases(folder: Path) -> str:
+    """Return the seconds of each phase of an iteration and the shares of the bounds."""
+    result = latest("ppo-iteration", folder)
+    rows = [
+        [
+            f"{PEERS[one['workload']][0]}, {plain(setting)}",
+            *(seconds(arm["seconds"][phase]) for phase in ("rollout", "score", "update")),
+            seconds(arm["median"]),
+            str(arm["tokens_per_second"]),
+            *(f"{100 * arm['arithmetic_share'][phase]:.0f} %" for phase in ("score", "update", "all")),
+            f"{100 * arm['decoding_bandwidth_share']:.0f} %",
+            str(arm["peak_mebibytes"]),
+        ]
+        for one in (result["found"] if result else ())
+        for setting, arm in one["arms"].items()
+    ]
+    head = ["iteration", "rollout, s", "score, s", "update, s", "all, s", "tokens/s", "score, of the matrix rate"]
+    head += ["update", "all", "rollout, of the memory rate", "peak MiB"]
+    return table(head, rows) + rate(result) + conditions([result] if result else ())
+
+
+def rate(result: Mapping[str, Any] | None) -> str:
+    """Return the rates that the shares are of."""
+    if not result:
+        return ""
+    found = result["rates"]
+    return (
+        f"\nRates with {found['threads']} threads: products {found['gigaflops_float32']} GFLOP/s in float32, "
+        f"{found['gigaflops_bfloat16']} in bfloat16; copies {found['copy_gigabytes']} GB/s.\n"
+    )
+
+
+GROWN = {
+    "episodes": "episodes of a PPO iteration",
+    "length": "tokens of an episode",
+    "completions_per_prompt": "K of a reward model's step",
+    "weights": "weights in matrices, PPO iteration",
+}
+
+
+def growth(folder: Path) -> str:
+    """Return what doubling costs."""
+    result = latest("growth", folder)
+    rows = []
+    for one in result["found"] if result else ():
+        base, *grown = [arm["median"] for arm in one["arms"].values()]
+        cells = [
+            f"{number:,}: {seconds(value)} s" for number, value in zip(one["amounts"], (base, *grown), strict=True)
+        ]
+        rows.append([GROWN[one["what"]], *cells, *(times(ratio) for ratio in one["times_the_base"][1:])])
+    head = ["what grows", "base", "twice", "four times", "cost of twice", "cost of four times"]
+    return table(head, rows) + conditions([result] if result else ())
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "peers": peers,
+    "settings": settings,
+    "phases": phases,
+    "growth": growth,
+}
+
+
+def rendered(document: str, folder: Path = RESULTS) -> str:
+    """Return the document with every table made anew; ValueError for a name that no table has."""
+
+    def made(found: re.Match[str]) -> str:
+        if found[2] not in TABLES:
+            raise ValueError(f"no table is called {found[2]}; there are {', '.join(TABLES)}")
+        return found[1] + TABLES[found[2]](folder) + found[3]
+
+    return PLACE.sub(made, document)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(rendered(DOCUMENT.read_text()))

@@ -89,7 +89,7 @@ def test_folders_of_the_tree_exist():
 
 
 def test_the_list_of_metrics_is_that_of_the_code():
-    grouped = re.compile(r'"((?:objective|policy|loss|value|completion|guard|time|perf)/[a-z_]+)"')
+    grouped = re.compile(r'"((?:objective|policy|loss|value|completion|rollout|guard|time|perf)/[a-z_]+)"')
     folders = ("train", "core", "stages")
     code = {
         name

@@ -27,6 +27,7 @@ from instructloop.models.card import write_card
 from instructloop.models.head import plain_head, token_logprobs
 from instructloop.models.hidden import accepted as accepted  # others look for it here
 from instructloop.models.hidden import hidden_at, logits_at
+from instructloop.models.masters import as_masters
 from instructloop.models.packed import positions as positions
 from instructloop.models.text import Text
 
@@ -80,13 +81,14 @@ def stop_ids_of(config: PreTrainedConfig | GenerationConfig | None) -> Sequence[
 def save_lm(model: PreTrainedModel, text: Text, path: str | Path, *, about: str = "", tags: Sequence[str] = ()) -> None:
     """Write a plain Hugging Face folder: safetensors, tokenizer with its template, generation config, model card.
 
-    `about` is the Markdown body of the card: what the model is and which run made it.
+    `about` is the Markdown body of the card: what the model is and which run made it. Weights with float32 masters are
+    saved as these: read in bfloat16 they are the model that was trained, bit for bit.
     """
     if model.generation_config is not None:
         model.generation_config.eos_token_id = list(text.stop_ids)
         model.generation_config.pad_token_id = text.pad_id
     with naming(Path(path)):
-        with quiet():
+        with quiet(), as_masters(model):
             model.save_pretrained(str(path))
         text.tokenizer.save_pretrained(str(path))
         write_card(Path(path), task="text-generation", about=about, tags=tags)

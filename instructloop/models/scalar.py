@@ -19,6 +19,7 @@ from instructloop.files import naming
 from instructloop.models.card import write_card
 from instructloop.models.hidden import hidden_at
 from instructloop.models.lm import UNREADABLE, context_length, embeddings, quiet, stop_ids_of, why
+from instructloop.models.masters import as_masters
 from instructloop.models.text import Text, length_sorted_batches
 
 
@@ -126,6 +127,14 @@ class ScalarModel(nn.Module):
         self.model.config.pad_token_id = text.pad_id
         # A classifier has no generation config, and what closes a completion is one of the stop ids.
         self.model.config.eos_token_id = list(text.stop_ids)
+        with naming(Path(path)):
+            with quiet(), as_masters(self.model):
+                self._save_weights(Path(path))
+            text.tokenizer.save_pretrained(str(path))
+            write_card(Path(path), task="text-classification", about=about, tags=["reward-model", *tags])
+
+    def _save_weights(self, path: Path) -> None:
+        """Write weights and configuration, with the head's bias folded into the final norm's, or beside."""
         state = dict(self.model.state_dict())
         bias = self.bias.item()
         norm = _final_norm_bias(self.model) if bias else None
@@ -134,11 +143,8 @@ class ScalarModel(nn.Module):
             state[norm] = (state[norm].double() + bias * weight_D / weight_D.square().sum()).to(state[norm].dtype)
         else:
             state["score.bias"] = torch.tensor([bias], dtype=torch.float32)
-        with naming(Path(path)):
-            with quiet(), _score_bias(self.model.config, 0.0 if norm is not None else bias):
-                self.model.save_pretrained(str(path), state_dict=state)
-            text.tokenizer.save_pretrained(str(path))
-            write_card(Path(path), task="text-classification", about=about, tags=["reward-model", *tags])
+        with _score_bias(self.model.config, 0.0 if norm is not None else bias):
+            self.model.save_pretrained(str(path), state_dict=state)
 
 
 def _give_pad_token(model: PreTrainedModel, text: Text) -> None:

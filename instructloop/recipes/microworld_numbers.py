@@ -52,6 +52,7 @@ def sft(seed: int, **changes: Any) -> s3_sft.Config:
         "learns_prompts": False,
         "max_prompt_tokens": MAX_PROMPT_TOKENS,
         "max_completion_tokens": MAX_NEW_TOKENS,
+        "dtype": "float32",
         "keeps_epochs": False,
         "seed": seed,
     }
@@ -87,6 +88,7 @@ def reward(seed: int, fold: int | None) -> s6_reward.Config:
         lr=1e-3,
         max_prompt_tokens=MAX_PROMPT_TOKENS,
         max_completion_tokens=MAX_NEW_TOKENS,
+        dtype="float32",
         num_folds=None if fold is None else NUM_FOLDS,
         fold=fold,
         seed=seed,
@@ -136,6 +138,7 @@ def ppo(seed: int, **changes: Any) -> s7_ppo.Config:
         "ptx_coef": 0.0,
         "ptx_examples_per_episode": None,
         "ptx_window_tokens": None,
+        "dtype": "float32",
         "snapshot_every": 20,
         "guard_every": None,
         "guard_prompts": None,

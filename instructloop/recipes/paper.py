@@ -61,6 +61,7 @@ def sft(size: Size, *, seed: int) -> s3_sft.Config:
         learns_prompts=False,  # ours: not stated
         max_prompt_tokens=MAX_PROMPT_TOKENS,
         max_completion_tokens=MAX_COMPLETION_TOKENS,
+        dtype="bfloat16",  # ours: not stated
         keeps_epochs=True,  # C.1: selection by reward-model score
         seed=seed,
     )
@@ -79,6 +80,7 @@ def ppo_init(size: Size, *, seed: int) -> s3_sft.Config:
         learns_prompts=False,
         max_prompt_tokens=MAX_PROMPT_TOKENS,
         max_completion_tokens=MAX_COMPLETION_TOKENS,
+        dtype="bfloat16",  # ours: not stated
         keeps_epochs=False,
         seed=seed,
     )
@@ -105,6 +107,7 @@ def reward_6b(*, seed: int, fold: int | None = None) -> s6_reward.Config:
         lr=9e-6,  # C.2, cosine to a tenth
         max_prompt_tokens=MAX_PROMPT_TOKENS,
         max_completion_tokens=MAX_COMPLETION_TOKENS,
+        dtype="bfloat16",  # ours: not stated
         num_folds=None if fold is None else NUM_REWARD_FOLDS,
         fold=fold,
         seed=seed,
@@ -143,6 +146,7 @@ def ppo(size: Size, *, seed: int, ptx: bool) -> s7_ppo.Config:
         max_new_tokens=MAX_COMPLETION_TOKENS,
         missing_eos="replace",  # ours: Ziegler et al. 2019
         missing_eos_penalty=1.0,  # ours: Ziegler et al. 2019
+        dtype="bfloat16",  # ours: not stated
         snapshot_every=50,  # ours
         guard_every=None,  # ours: the paper watches no reward model but the one it trains against
         guard_prompts=None,

@@ -56,7 +56,7 @@ def make_guard(
     heldout, text = ScalarModel.load(parents["guard"].file("model"))
     actors.text.require_same_ids(text)
     disable_dropout(heldout)
-    to_training_device(heldout).eval().requires_grad_(False)
+    to_training_device(heldout.requires_grad_(False), config.dtype).eval()
     prompts = draw(
         read_prompts(parents["prompts"]),
         config.guard_prompts,

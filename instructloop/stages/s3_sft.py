@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,6 +43,7 @@ class Config(BaseModel):
     learns_prompts: bool  # whether the tokens of the prompt are targets too
     max_prompt_tokens: int = Field(gt=0)  # longer prompts lose lines at their start
     max_completion_tokens: int = Field(gt=0)  # EOS included; longer demonstrations are dropped and counted
+    dtype: Literal["float32", "bfloat16"]  # of weights and activations; what adds up stays float32 (train/device.py)
     keeps_epochs: bool  # whether each epoch's model stays, for stage 8 to choose among
     seed: int
     micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the batch as it is
@@ -172,7 +173,7 @@ def _fit(
     from instructloop.train.loop import FitConfig, fit
 
     disable_dropout(model)
-    to_training_device(model).train(config.dropout > 0)
+    to_training_device(model, config.dtype).train(config.dropout > 0)
     rates = {"betas": config.adam_betas, "eps": config.adam_eps, "weight_decay": config.weight_decay}
     epoch_steps = stream.demonstrations.batches_per_epoch
     with residual_dropout(model, config.dropout), console.track(len(stream), started.name, unit="steps") as track:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,6 +39,7 @@ class Config(BaseModel):
     max_grad_norm: float | None = Field(gt=0)
     max_prompt_tokens: int = Field(gt=0)  # longer prompts lose lines at their start
     max_completion_tokens: int = Field(gt=0)  # EOS included; longer completions leave their rankings, counted
+    dtype: Literal["float32", "bfloat16"]  # of weights and activations; what adds up stays float32 (train/device.py)
     num_folds: int | None = Field(gt=1)  # groups of labelers of like data size; None: learn from all
     fold: int | None = Field(ge=0)  # the group that is held out
     seed: int
@@ -126,7 +127,7 @@ def _fit(
     from instructloop.train.streams import Epochs
 
     disable_dropout(model)
-    to_training_device(model)
+    to_training_device(model, config.dtype)
     stream = Epochs(
         len(prompts),
         lambda index: ranked_batch([prompts[i] for i in index], text, config.micro_batch_rows),

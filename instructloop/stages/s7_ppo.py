@@ -59,6 +59,7 @@ class Config(BaseModel):
     ptx_coef: float = Field(ge=0)  # 0: plain PPO
     ptx_examples_per_episode: float | None = Field(gt=0)  # windows of pretraining text (paper: 8)
     ptx_window_tokens: int | None = Field(gt=1)
+    dtype: Literal["float32", "bfloat16"]  # of weights and activations; what adds up stays float32 (train/device.py)
     snapshot_every: int | None = Field(gt=0)  # iterations; the policies that made these rollouts stay in snapshots/NNN/
     guard_every: int | None = Field(gt=0)  # iterations between checks for over-optimisation; None: no guard
     guard_prompts: int | None = Field(gt=1)  # validation prompts that a check scores
@@ -91,7 +92,7 @@ def run(
     from instructloop.train.ema import Ema
     from instructloop.train.ppo import Iterations
 
-    actors = _actors(parents)
+    actors = _actors(config, parents)
     prompts = _prompts(config, parents["prompts"])
     ids = [actors.text.prompt_ids(prompt.text, max_tokens=config.max_prompt_tokens) for prompt in prompts]
     cut = {i for i, one in enumerate(prompts) if len(actors.text.prompt_ids(one.text)) > config.max_prompt_tokens}
@@ -144,7 +145,7 @@ def _check(config: Config, parents: Mapping[str, Run]) -> None:
     over_optimisation.check(config, parents)
 
 
-def _actors(parents: Mapping[str, Run]) -> Actors:
+def _actors(config: Config, parents: Mapping[str, Run]) -> Actors:
     """Load policy and reference from `init`, reward model and value function from `reward`; all without dropout."""
     from instructloop.models.lm import disable_dropout, load_lm
     from instructloop.models.scalar import ScalarModel
@@ -156,11 +157,11 @@ def _actors(parents: Mapping[str, Run]) -> Actors:
     reward, reward_text = ScalarModel.load(parents["reward"].file("model"))
     value, _ = ScalarModel.load(parents["reward"].file("model"))
     text.require_same_ids(reward_text)
-    for model in (policy, ref, reward, value):
-        disable_dropout(model)
-        to_training_device(model).eval()
     for model in (ref, reward):
         model.requires_grad_(False)
+    for model in (policy, ref, reward, value):
+        disable_dropout(model)
+        to_training_device(model, config.dtype).eval()
     return Actors(policy, value, ref, reward, text)
 
 

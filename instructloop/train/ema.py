@@ -8,11 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from instructloop.models.masters import master, round_masters
+
 
 class Ema:
     """average <- decay * average + (1 - decay) * weights, once per optimizer step (paper C.4: decay 0.992).
 
-    Starts at the weights themselves, so it needs no correction for a start at zero. Kept in float32.
+    Starts at the weights themselves, so it needs no correction for a start at zero. Kept in float32, and taken from
+    the float32 masters of weights that have them.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -28,7 +31,7 @@ class Ema:
 
     @contextmanager
     def applied(self) -> Generator[nn.Module]:
-        """Within, the model carries the average; afterwards its own weights again, bit for bit."""
+        """Within, the model (and its masters) carry the average; afterwards its own weights again, bit for bit."""
         own = [weight.detach().clone() for weight in self.weights]
         self._set(self.averages)
         try:
@@ -40,6 +43,7 @@ class Ema:
     def _set(self, values: list[Tensor]) -> None:
         for weight, value in zip(self.weights, values, strict=True):
             weight.copy_(value)
+        round_masters(self.model)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the averages by parameter name."""
@@ -54,6 +58,6 @@ class Ema:
 
 
 def _unique(model: nn.Module) -> tuple[list[str], list[nn.Parameter]]:
-    """Return names and parameters, a tied one once."""
+    """Return names and parameters, masters where there are any, a tied one once."""
     pairs = list(model.named_parameters())
-    return [name for name, _ in pairs], [parameter for _, parameter in pairs]
+    return [name for name, _ in pairs], [master(parameter) for _, parameter in pairs]

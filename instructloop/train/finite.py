@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from instructloop.models.masters import master
+
 ADVICE = (
     "The last checkpoint is as it was, and the same command resumes from it; if that ends here again, "
     "lower the learning rate or set max_grad_norm"
@@ -25,8 +27,9 @@ def require_finite_step(model: nn.Module, loss: float, norms: Iterable[Tensor], 
     """
     if math.isfinite(loss) and all(map(math.isfinite, map(float, norms))):
         return
-    weight = _first(model.named_parameters())
-    gradient = _first((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
+    masters = [(name, master(p)) for name, p in model.named_parameters()]
+    weight = _first(masters)
+    gradient = _first((name, p.grad) for name, p in masters if p.grad is not None)
     if weight is not None:
         culprit = f"the weight {weight} is not finite, and so the loss is {loss}"
     elif not math.isfinite(loss):
@@ -40,10 +43,10 @@ def require_finite_step(model: nn.Module, loss: float, norms: Iterable[Tensor], 
 
 def require_finite_weights(model: nn.Module, when: str) -> None:
     """Raise NotFinite, naming the first of them, unless every weight is finite: one pass over all."""
-    total = torch.nn.utils.get_total_norm([parameter.detach() for parameter in model.parameters()])
+    total = torch.nn.utils.get_total_norm([master(parameter).detach() for parameter in model.parameters()])
     if math.isfinite(float(total)):
         return
-    name = _first(model.named_parameters())
+    name = _first((name, master(p)) for name, p in model.named_parameters())
     if name is not None:  # else only the norm overflowed
         raise NotFinite(f"the weight {name} is not finite {when}; nothing of it was kept. {ADVICE}")
 

@@ -14,6 +14,7 @@ from instructloop.core.batches import LMBatch, to_device
 from instructloop.core.losses import lm_loss
 from instructloop.core.masked import Sum
 from instructloop.models.lm import completion_logprobs
+from instructloop.models.masters import master
 from instructloop.runs import Run
 from instructloop.train.loop import Counts, FitConfig, Metrics, Task, fit
 from instructloop.train.muon import MuonAdam
@@ -117,8 +118,18 @@ def adam(
     eps: float = 1e-8,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """Return Adam over parameters, or groups of them; with decoupled weight decay, in one fused kernel."""
-    return torch.optim.AdamW(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+    """Return Adam over parameters, or groups of them; with decoupled weight decay, in one fused kernel.
+
+    It moves the masters of weights that have them, and leaves out what is frozen.
+    """
+    given = list(parameters)
+    groups = [one for one in given if isinstance(one, dict)] or [{"params": given}]
+    groups = [{**group, "params": _trained(group["params"])} for group in groups]
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+
+
+def _trained(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    return [master(parameter) for parameter in parameters if parameter.requires_grad]
 
 
 def pack(documents: Iterable[str], encode: Callable[[str], Sequence[int]]) -> Tensor:

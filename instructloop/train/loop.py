@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from instructloop.console import Track
 from instructloop.core.masked import Sum
 from instructloop.files import sync_tree
+from instructloop.models.masters import MasterState, round_masters
 from instructloop.runs import Run
 from instructloop.train.checkpoint import Checkpoints, Stateful
 from instructloop.train.finite import require_finite_step, require_finite_weights
@@ -74,9 +75,11 @@ def fit(
     not finite raises NotFinite: no step is made with it, and it gets neither into a checkpoint nor into what is saved.
     """
     window = Window(config.shown)
-    parts = {"model": task.model, "optimizer": optimizer, "batches": task.batches, "window": window, **(state or {})}
+    parts = {"model": MasterState(task.model), "optimizer": optimizer, "batches": task.batches, "window": window}
     _keep_base_rates(optimizer)
-    saver = _Saver(Checkpoints(run.path / "checkpoints", run.id), parts, config.checkpoint_every_seconds)
+    saver = _Saver(
+        Checkpoints(run.path / "checkpoints", run.id), {**parts, **(state or {})}, config.checkpoint_every_seconds
+    )
     step = saver.restore()
     if track is not None and step:
         track.advance(step)
@@ -137,6 +140,7 @@ def _train_step(
         for name, parameters in gradients.items():
             torch.nn.utils.clip_grads_with_norm_(parameters, config.max_grad_norm, norms[name])
     optimizer.step()
+    round_masters(task.model)
     rates = {f"lr{name}": group["lr"] for name, group in _groups(optimizer).items()}
     window.stepped({"loss": total} | {f"grad_norm{name}": float(norm) for name, norm in norms.items()}, rates)
     window.num_tokens += task.num_tokens(batch)
@@ -224,8 +228,8 @@ class _Saver:
         here does not write it again.
         """
         started = time.monotonic()
-        if isinstance(model := self.parts["model"], nn.Module):
-            require_finite_weights(model, f"after step {step}")
+        if isinstance(weights := self.parts["model"], MasterState):
+            require_finite_weights(weights.model, f"after step {step}")
         sync_tree(self.checkpoints.folder.parent)
         self.checkpoints.save(step, {name: part.state_dict() for name, part in self.parts.items()})
         seconds = time.monotonic() - started

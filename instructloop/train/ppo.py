@@ -18,6 +18,7 @@ from instructloop.models.scalar import ScalarModel
 from instructloop.train.finite import require_finite_rows, require_finite_weights
 from instructloop.train.language import batch_loss
 from instructloop.train.loop import Counts, Metrics, Task
+from instructloop.train.on_policy import Dtype, FirstMinibatch
 from instructloop.train.rollouts import Actors, Episodes, Rules, collect, token_values
 from instructloop.train.streams import Windows, derived_seed, permutation
 from instructloop.train.trim import micro_batches
@@ -45,6 +46,8 @@ class PPORules(Rules, Protocol):
     @property
     def micro_batch_rows(self) -> int | None: ...
     @property
+    def dtype(self) -> Dtype: ...
+    @property
     def seed(self) -> int: ...
 
 
@@ -55,6 +58,7 @@ class PPOBatch:
     rollout: Rollout | None
     text: LMBatch | None
     is_first: bool = False  # of its rollout, so that the policy is still the one that sampled
+    is_last_piece: bool = False  # of the minibatch's episodes
     metrics: Metrics = field(default_factory=dict[str, Any])  # of the rollout, with its first minibatch
 
 
@@ -185,12 +189,14 @@ def ppo_task(stream: Iterations, learners: nn.ModuleDict, rules: PPORules) -> Ta
 
     Both terms are in the gradient of the same optimizer step, each divided by its own count.
     """
+    first = FirstMinibatch(rules.dtype)
 
     def split(batch: PPOBatch) -> list[PPOBatch]:
         episodes = micro_batches(batch.rollout, rules.micro_batch_rows) if batch.rollout else []
         texts = micro_batches(batch.text, rules.micro_batch_rows) if batch.text else []
         pieces = [
-            PPOBatch(piece, None, batch.is_first, batch.metrics if i == 0 else {}) for i, piece in enumerate(episodes)
+            PPOBatch(piece, None, batch.is_first, i == len(episodes) - 1, batch.metrics if i == 0 else {})
+            for i, piece in enumerate(episodes)
         ]
         return pieces + [PPOBatch(None, piece) for piece in texts]
 
@@ -199,7 +205,7 @@ def ppo_task(stream: Iterations, learners: nn.ModuleDict, rules: PPORules) -> Ta
         if piece.rollout is not None:
             total, metrics = _episode_loss(model, piece.rollout, rules)
             if piece.is_first:
-                check_on_policy(metrics)
+                metrics = metrics | first.take(metrics, is_last=piece.is_last_piece)
             return total / counts["completion"], metrics | piece.metrics
         assert piece.text is not None
         ptx = batch_loss(model["policy"], piece.text)
@@ -236,22 +242,3 @@ def _episode_loss(model: nn.ModuleDict, rollout: Rollout, rules: PPORules) -> tu
     )
     losses = {"loss/policy": policy.detach(), "loss/value": value.detach()}
     return torch.as_tensor(policy.total + value.total), losses | policy_metrics | value_metrics
-
-
-def check_on_policy(metrics: Metrics) -> None:
-    """Refuse to learn from a rollout that the policy as it stands would not have made.
-
-    Before any update the ratio is 1, the KL 0 and nothing clipped, up to rounding. A larger difference means that
-    sampling and learning disagree about temperature, masks, positions or dropout, or that the weights were changed.
-    """
-    found = {
-        name: float(metrics[name]) for name in ("policy/ratio", "policy/approxkl", "policy/clipfrac", "value/clipfrac")
-    }
-    is_same = abs(found["policy/ratio"] - 1.0) < 1e-3 and found["policy/approxkl"] < 1e-6
-    if not is_same or found["policy/clipfrac"] > 0.0 or found["value/clipfrac"] > 0.0:
-        raise ValueError(
-            "on the first minibatch of a rollout the ratio must be 1, the KL and both clip fractions 0; found "
-            + ", ".join(f"{name} {value:.3g}" for name, value in found.items())
-            + ". Sampling and learning disagree: give both the same temperature, switch dropout off in policy and value"
-            " function, keep masks and positions as the rollout has them, and change no weight before this step"
-        )

@@ -5,6 +5,7 @@ from tests.mutants.equations import EQUATIONS
 from tests.mutants.measuring import MEASURING
 from tests.mutants.networks import NETWORKS
 from tests.mutants.people import PEOPLE
+from tests.mutants.precision import PRECISION
 from tests.mutants.training import TRAINING
 
-BUGS: tuple[Bug, ...] = (*EQUATIONS, *NETWORKS, *TRAINING, *PEOPLE, *MEASURING)
+BUGS: tuple[Bug, ...] = (*EQUATIONS, *NETWORKS, *TRAINING, *PRECISION, *PEOPLE, *MEASURING)

@@ -553,8 +553,8 @@ TRAINING = (
         "dropout_left_on_in_ppo",
         "pitfall 21",
         STAGE_PPO,
-        "        disable_dropout(model)\n        to_training_device(model).eval()\n",
-        "        to_training_device(model).train()\n",
+        "        disable_dropout(model)\n        to_training_device(model, config.dtype).eval()\n",
+        "        to_training_device(model, config.dtype).train()\n",
         (
             "tests/train/test_pitfalls_stages.py::test_ppo_begins_at_ratio_one_whatever_dropout_and_stop_tokens_the_models_bring",
         ),

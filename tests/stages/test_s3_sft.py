@@ -25,6 +25,7 @@ CONFIG = s3_sft.Config(
     max_prompt_tokens=30,
     max_completion_tokens=10,
     keeps_epochs=True,
+    dtype="float32",
     seed=1,
 )
 
@@ -52,9 +53,10 @@ def with_text(space) -> dict:
 MIXED = CONFIG.model_copy(update={"text_fraction": 0.25, "text_window_tokens": 12, "dropout": 0.2})
 
 
-def test_sft_learns_a_mapping_that_the_base_does_not_know(tmp_path: Path):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_sft_learns_a_mapping_that_the_base_does_not_know(tmp_path: Path, dtype: str):
     space = workspace(tmp_path)
-    config = CONFIG.model_copy(update={"num_epochs": 30, "keeps_epochs": False})
+    config = CONFIG.model_copy(update={"num_epochs": 30, "keeps_epochs": False, "dtype": dtype})
     run = sft(space, config, base=imported_lm(space), **demonstrations(space, times=2))
     model, text = load_lm(run.file("model"))
     for animal in SAYS:
@@ -115,16 +117,19 @@ def test_prompts_can_be_learned_too(tmp_path: Path):
     assert run.metrics()[0]["loss"] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("num_steps", [1, 2])
-def test_a_crash_changes_nothing_with_text_and_dropout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int):
+@pytest.mark.parametrize(("num_steps", "dtype"), [(1, "float32"), (2, "float32"), (1, "bfloat16")])
+def test_a_crash_changes_nothing_with_text_and_dropout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int, dtype: str
+):
+    config = MIXED.model_copy(update={"dtype": dtype})
     spaces = [workspace(tmp_path / name) for name in "ab"]
     runs = []
     for space, crashes in zip(spaces, (False, True), strict=True):
         parents = {"base": imported_lm(space), **demonstrations(space), **with_text(space)}
         if crashes:
             with crash_after(monkeypatch, num_steps), pytest.raises(Crash):
-                sft(space, MIXED, **parents)
-        runs.append(sft(space, MIXED, **parents))
+                sft(space, config, **parents)
+        runs.append(sft(space, config, **parents))
     assert runs[0].id == runs[1].id
     assert runs[0].outputs == runs[1].outputs
     assert same_training(*runs)

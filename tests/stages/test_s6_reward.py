@@ -23,6 +23,7 @@ CONFIG = s6_reward.Config(
     max_completion_tokens=20,
     num_folds=None,
     fold=None,
+    dtype="float32",
     seed=1,
 )
 ANIMALS = ("dog", "cat", "bird", "fish")
@@ -68,9 +69,10 @@ def separable(number: int = 160) -> list[dict]:
     return train + [row(1000 + i, labeler=f"l{i % 4}", split="valid") for i in range(20)]
 
 
-def test_separable_rankings_are_learned_and_demonstrations_score_zero_on_average(tmp_path: Path):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_separable_rankings_are_learned_and_demonstrations_score_zero_on_average(tmp_path: Path, dtype: str):
     space = workspace(tmp_path)
-    config = CONFIG.model_copy(update={"lr": 0.01})
+    config = CONFIG.model_copy(update={"lr": 0.01, "dtype": dtype})
     run = reward(space, config, parents(space, separable()))
     assert run.summary["accuracy_heldout"]["value"] > 0.99
     assert run.summary["accuracy_heldout"]["n"] == 20 * 3
@@ -79,7 +81,8 @@ def test_separable_rankings_are_learned_and_demonstrations_score_zero_on_average
     assert run.metrics()[0]["loss/reward"] > 0.3
     scorer = Scorer.load(run.file("model"))
     scores = scorer.scores([(f"Let the {animal} speak.", "woof says") for animal in ANIMALS])
-    assert sum(scores) / 4 == pytest.approx(0.0, abs=1e-4)
+    # The zero is set with the scores that the run computed; the saved float32 masters score a little otherwise.
+    assert sum(scores) / 4 == pytest.approx(0.0, abs=1e-4 if dtype == "float32" else 0.1)
     good, bad = scorer.scores([("Let the dog speak.", "woof woof woof"), ("Let the dog speak.", "says says says")])
     assert good > bad + 1
 
@@ -204,16 +207,17 @@ def test_under_a_frame_what_was_not_learned_of_is_held_out_and_a_completion_that
     assert run.summary["accuracy_heldout"]["n_clusters"] == 10  # completions: no two comparisons share one
 
 
-@pytest.mark.parametrize("num_steps", [1, 3])
-def test_a_crash_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int):
+@pytest.mark.parametrize(("num_steps", "dtype"), [(1, "float32"), (3, "bfloat16")])
+def test_a_crash_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int, dtype: str):
+    config = CONFIG.model_copy(update={"dtype": dtype})
     runs = []
     for name in "ab":
         space = workspace(tmp_path / name)
         given = parents(space, separable(32))
         if name == "b":
             with crash_after(monkeypatch, num_steps), pytest.raises(Crash):
-                reward(space, CONFIG, given)
-        runs.append(reward(space, CONFIG, given))
+                reward(space, config, given)
+        runs.append(reward(space, config, given))
     assert runs[0].outputs == runs[1].outputs
     assert runs[0].summary == runs[1].summary
     assert same_training(*runs)

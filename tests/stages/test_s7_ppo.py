@@ -50,6 +50,7 @@ CONFIG = s7_ppo.Config(
     guard_prompts=None,
     guard_patience=None,
     guard_action=None,
+    dtype="float32",
     seed=1,
 )
 PTX = CONFIG.model_copy(
@@ -131,18 +132,19 @@ def test_the_rates_act_on_their_own_network(tmp_path: Path):
     assert run.metrics()[-1]["loss/value"] < run.metrics()[0]["loss/value"]
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 5])
-def test_a_crash_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int):
+@pytest.mark.parametrize(("num_steps", "dtype"), [(1, "float32"), (2, "float32"), (5, "float32"), (4, "bfloat16")])
+def test_a_crash_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int, dtype: str):
+    config = PTX.model_copy(update={"dtype": dtype})
     runs = []
     for name in "ab":
         space = workspace(tmp_path / name)
         given = parents(space, with_text=True)
         if name == "b":
             with crash_after(monkeypatch, num_steps), pytest.raises(Crash):
-                ppo(space, PTX, given)
+                ppo(space, config, given)
             left = runs[0].path.name
             assert (space.runs / left / "checkpoints").exists() == (num_steps >= 2)  # at the end of an iteration only
-        runs.append(ppo(space, PTX, given))
+        runs.append(ppo(space, config, given))
     assert runs[0].outputs == runs[1].outputs
     assert same_training(*runs)
     assert samples(runs[0]) == samples(runs[1])

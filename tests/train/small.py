@@ -39,6 +39,7 @@ class Settings:
     ptx_coef: float = 0.0
     num_ptx_rows: int = 0
     micro_batch_rows: int | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 3
 
 

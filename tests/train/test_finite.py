@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from instructloop.models.masters import lower, master
 from instructloop.train.finite import NotFinite, require_finite_rows, require_finite_weights
 from instructloop.train.loop import FitConfig, Task, fit
 from instructloop.train.streams import Epochs, Mixed, TextOnly, Windows, derived_seed, permutation
@@ -134,3 +135,17 @@ def test_a_batch_of_text_is_named_by_its_windows():
     mixed = Mixed(Epochs(2, list, batch_rows=2, num_epochs=1, seed=0), windows, 2)  # type: ignore[arg-type]
     next(iter(mixed))
     assert mixed.place.endswith("of the data; windows 7 to 8 of the text")
+
+
+def test_in_bfloat16_a_gradient_is_named_as_the_weight_it_is_of(new_run):
+    made = task()
+    lower(made.model, torch.bfloat16)
+    made.model.second.register_hook(lambda gradient: gradient / 0)
+    optimizer = torch.optim.SGD([master(weight) for weight in made.model.parameters()], lr=0.01)
+    with pytest.raises(NotFinite, match="the gradient of second is not finite, in step 1 of 6"):
+        fit(made, optimizer, lambda _: 1.0, EVERY_STEP, new_run())
+    require_finite_weights(made.model, "here")
+    assert master(made.model.first).tolist() == [1.0, 1.0]
+    master(made.model.first).data[0] = torch.nan
+    with pytest.raises(NotFinite, match="the weight first is not finite here"):
+        require_finite_weights(made.model, "here")

@@ -9,6 +9,7 @@ from torch import nn
 from instructloop.core.batches import LMBatch
 from instructloop.core.masked import Sum
 from instructloop.core.schedules import cosine_to_tenth
+from instructloop.models.masters import lower, master
 from instructloop.train.ema import Ema
 from instructloop.train.finite import NotFinite
 from instructloop.train.language import adam, held_out_loss, lm_task
@@ -206,6 +207,20 @@ def test_every_token_of_text_and_demonstrations_weighs_the_same():
     assert tokens[1] == 2 * 7
     means = [held_out_loss(task.model, [part]) for part in (demonstration, text)]
     assert loss == pytest.approx((tokens[0] * means[0] + tokens[1] * means[1]) / sum(tokens))
+
+
+def test_the_average_of_a_model_in_bfloat16_is_that_of_its_masters():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    lower(model, torch.bfloat16)
+    ema = Ema(model, 0.5)
+    with torch.no_grad():
+        master(model.weight).add_(0.001)  # bfloat16 next has 1.0078
+    ema.update()  # .5 * 1 + .5 * 1.001
+    with ema.applied():
+        assert master(model.weight).item() == pytest.approx(1.0005, abs=1e-7)
+        assert model.weight.item() == 1.0
+    assert master(model.weight).item() == pytest.approx(1.001, abs=1e-7)
 
 
 def test_held_out_loss_is_that_of_transformers():

@@ -1,11 +1,13 @@
 """What stops PPO before it learns from a rollout that is not what it seems, and what it counts."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
 from torch import nn
 
+from instructloop.models.masters import lower
 from instructloop.train.finite import NotFinite
 from instructloop.train.language import adam
 from instructloop.train.loop import FitConfig, fit
@@ -28,13 +30,36 @@ def trained(found, stream, run, settings=SETTINGS) -> None:
     fit(ppo_task(stream, found.learners, settings), optimizer, lambda _: 1.0, CONFIG, run)
 
 
-@pytest.mark.parametrize("temperature", [0.9, 1.1])
-def test_learning_at_another_temperature_than_sampling_is_caught_before_the_first_step(new_run, temperature: float):
-    found = actors()
+@pytest.mark.parametrize(
+    ("dtype", "temperature"), [("float32", 0.9), ("float32", 1.1), ("bfloat16", 0.8), ("bfloat16", 1.25)]
+)
+def test_learning_at_another_temperature_than_sampling_is_caught_before_the_first_step(
+    new_run, dtype: Literal["float32", "bfloat16"], temperature: float
+):
+    found, settings = actors(), replace(SETTINGS, dtype=dtype)
+    lower(found.learners, getattr(torch, dtype))
     before = [parameter.detach().clone() for parameter in found.learners.parameters()]
     with pytest.raises(ValueError, match=r"first minibatch of a rollout the ratio must be 1.*the same temperature"):
-        trained(found, stream_of(found, SETTINGS), new_run(), replace(SETTINGS, temperature=temperature))
+        trained(found, stream_of(found, settings), new_run(), replace(settings, temperature=temperature))
     assert all(torch.equal(a, b) for a, b in zip(before, found.learners.parameters(), strict=True))
+
+
+def test_in_bfloat16_the_first_minibatch_differs_by_rounding_and_by_no_more(new_run):
+    settings = replace(SETTINGS, dtype="bfloat16", micro_batch_rows=1)
+    found = actors()
+    lower(found.learners, torch.bfloat16)
+    run = new_run()
+    trained(found, stream_of(found, settings), run, settings)
+    for row in run.metrics():
+        assert 0.0 < row["rollout/approxkl"] < 1e-2
+        assert row["rollout/ratio"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_in_float32_sampler_and_learner_agree_in_every_rollout(new_run):
+    found, run = actors(), new_run()
+    trained(found, stream_of(found, SETTINGS), run)
+    assert [row["rollout/ratio"] for row in run.metrics()] == pytest.approx([1.0, 1.0], abs=1e-5)
+    assert [row["rollout/approxkl"] for row in run.metrics()] == pytest.approx([0.0, 0.0], abs=1e-9)
 
 
 def test_a_score_that_is_not_finite_is_named_with_its_row_and_rollout(new_run):

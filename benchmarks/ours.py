@@ -51,6 +51,7 @@ class Rules:
     clip_value: float = 0.2
     ptx_coef: float = 0.0
     num_ptx_rows: int = 0
+    dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 1
 
 

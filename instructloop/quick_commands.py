@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 Config = TypeVar("Config", bound=BaseModel)
+NUM_HELDOUT_TEXTS = 50  # of the pretraining text, where no other file is held out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,59 @@ def reward(typed: Typed) -> None:
     print(f"next: {command(f'score {fitted.name} rows.jsonl', typed.directory)}")
 
 
+def ppo(typed: Typed, reward: str, text: str | None, heldout_text: str | None, num_prompts: int) -> None:
+    """Train a policy against a reward model and print scores and KL, held-out scores and loss on text."""
+    data = _data(typed)
+    configured = small.ppo(_machine(typed), sources=(f"import:{data.name}",), ptx=text is not None, seed=typed.seed)
+    config = _changed(configured, typed)
+    tokens = (config.max_prompt_tokens, config.max_new_tokens)
+    sources = {
+        "init": _source(typed.model, typed, "policy", tokens),
+        "reward": _source(reward, typed, "reward model", tokens),
+    }
+    with _place(typed) as place:
+        parents = {"prompts": quick.data(place, data, "prompts")}
+        heldout = heldout_text and quick.text(place, heldout_text, label_files.name_of(heldout_text), num_heldout=None)
+        if text is not None:
+            kept_apart = 0 if heldout_text else NUM_HELDOUT_TEXTS
+            parents["pretraining"] = quick.text(place, text, label_files.name_of(text), num_heldout=kept_apart)
+            heldout = heldout or parents["pretraining"]
+        parents |= {role: source(place) for role, source in sources.items()}
+        trained, measured = quick.ppo(place, config, parents, heldout=heldout or None, num_prompts=num_prompts)
+    _say_run(typed, trained)
+    found = trained.summary
+    print(
+        f"in training: score {found['first_scores']:.3f} first, {found['last_scores']:.3f} last; "
+        f"KL {found['first_kl']:.3f} first, {found['last_kl']:.3f} last, nats per completion"
+    )
+    _say_scores(measured)
+    chat = f"chat {trained.name} --against {parents['init'].id}"
+    print(f"next: {command(chat, typed.directory)}")
+
+
+def _say_scores(measured: Run) -> None:
+    """Print what was measured on held-out prompts and text."""
+    found = measured.summary
+    unit = "mean score, one completion a prompt"
+    _say_before_after("held-out score", found["score"], unit, what_counts=f"n = {found['score']['after']['n']} prompts")
+    tokens, finished = found["tokens"], found["finished"]
+    print(
+        f"  {tokens['before']:.1f} tokens before, {tokens['after']:.1f} after; "
+        f"ended by themselves {finished['before']:.2f}, {finished['after']:.2f}"
+    )
+    if "text_loss" in found:
+        perplexity = {role: _exponential(found["text_loss"][role]) for role in ("before", "after")}
+        print(f"held-out text: perplexity {shown(perplexity['before'])} before, {shown(perplexity['after'])} after")
+        change = found["text_loss"]["difference"]
+        print(f"  its loss rose by {shown(change)} nats per token, n = {change['n']:,} of {change['n_clusters']} texts")
+    print(f"what was written, before and after: {measured.file('completions.jsonl')}")
+
+
+def _exponential(interval: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: interval[name] for name in ("value", "low", "high")}
+    return {name: None if value is None else math.exp(value) for name, value in values.items()}
+
+
 def _say_accuracy(found: Mapping[str, Any]) -> None:
     print(f"held-out accuracy: {shown(found['accuracy_heldout'])}, {_sizes(found['accuracy_heldout'], 'comparisons')}")
     print(f"of the longer completion winning: {shown(found['baselines']['longer'])}")
@@ -90,10 +145,10 @@ def shown(interval: Mapping[str, Any]) -> str:
     return f"{interval['value']:.3f} [{low}, {high}]"
 
 
-def _say_before_after(what: str, figures: Mapping[str, Any], unit: str) -> None:
+def _say_before_after(what: str, figures: Mapping[str, Any], unit: str, *, what_counts: str | None = None) -> None:
     before, after = figures["before"], figures["after"]
     print(f"{what}: {shown(before)} before, {shown(after)} after, difference {shown(figures['difference'])}")
-    print(f"  {unit}, 95 % intervals clustered by prompt, {_sizes(after, 'tokens')}")
+    print(f"  {unit}, 95 % intervals clustered by prompt, {what_counts or _sizes(after, 'tokens')}")
 
 
 def _sizes(interval: Mapping[str, Any], what: str) -> str:

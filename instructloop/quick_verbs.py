@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 Verb = Literal["sft", "reward", "ppo"]
-VERBS: dict[Verb, str] = {"sft": "s3_sft", "reward": "s6_reward"}
+VERBS: dict[Verb, str] = {"sft": "s3_sft", "reward": "s6_reward", "ppo": "s7_ppo"}
 Step = Annotated[str | None, typer.Argument(help="Only this step of the workspace's stage; not with --model.")]
 Model = Annotated[
     str | None,
@@ -98,12 +98,58 @@ def reward(
     _do("reward", {"step": step, "model": model, "dir": directory, "set": settings}, about | rows, changes)
 
 
+def ppo(
+    step: Step = None,
+    model: Model = None,
+    reward: Annotated[str | None, typer.Option(metavar="MODEL", help="The reward model, named as the policy.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Prompts, or labels whose prompts are taken.")
+    ] = None,
+    held_out: Held = None,
+    text: Annotated[str | None, typer.Option(metavar="FILE", help="Pretraining text: PPO-ptx.")] = None,
+    held_out_text: Annotated[
+        str | None, typer.Option("--eval-text", metavar="FILE", help="Text to measure perplexity on.")
+    ] = None,
+    directory: Directory = Path(),
+    name: Name = None,
+    machine: Machine = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of the policy.")] = None,
+    kl_coef: Annotated[float | None, typer.Option(help="Score per nat of KL from the policy at the start.")] = None,
+    ptx_coef: Annotated[float | None, typer.Option(help="Weight of the pretraining loss.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Rollouts, each with its optimizer steps.")] = None,
+    episodes: Annotated[int | None, typer.Option(help="Completions of one rollout.")] = None,
+    max_prompt_tokens: PromptTokens = None,
+    max_completion_tokens: Annotated[int | None, typer.Option(help="Of a completion that is sampled.")] = None,
+    eval_prompts: Annotated[int | None, typer.Option(help="Held-out prompts that are answered: 64.", min=2)] = None,
+    seed: Seed = None,
+    shape: Shape = None,
+    field: Field = None,
+    settings: Settings = None,
+) -> None:
+    """Train policies against a reward model: the workspace's steps of stage 7, or with --model one policy."""
+    changes = {
+        "lr": lr,
+        "kl_coef": kl_coef,
+        "ptx_coef": ptx_coef,
+        "num_iterations": iterations,
+        "episodes_per_iteration": episodes,
+        "max_prompt_tokens": max_prompt_tokens,
+        "max_new_tokens": max_completion_tokens,
+    }
+    about = {"data": data, "eval": held_out, "name": name, "machine": machine, "seed": seed}
+    rows = {"shape": shape, "field": field, "prompt": None}
+    more = {"reward": reward, "text": text, "eval_text": held_out_text, "eval_prompts": eval_prompts}
+    _do("ppo", {"step": step, "model": model, "dir": directory, "set": settings}, about | rows | more, changes)
+
+
 def add_to(app: typer.Typer) -> None:
     """Give the command these verbs."""
     app.command(epilog="Example: instructloop sft --model smollm2 --data demonstrations.jsonl --to mine")(sft)
     app.command(epilog="Example: instructloop reward --model smollm2 --data pairs.jsonl --eval dev.jsonl --to mine")(
         reward
     )
+    example = "instructloop ppo --model sft --reward reward --data prompts.jsonl --text books.jsonl --to mine"
+    app.command(epilog=f"Example: {example}")(ppo)
 
 
 def _do(verb: Verb, common: Mapping[str, Any], options: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
@@ -136,9 +182,24 @@ def _do(verb: Verb, common: Mapping[str, Any], options: Mapping[str, Any], chang
         changes=changes,
         **{name: options[name] for name in ("data", "name", "machine", "shape", "prompt")},
     )
-    {"sft": quick_commands.sft, "reward": quick_commands.reward}[verb](typed)
+    if verb == "ppo":
+        if options["reward"] is None:
+            raise commands.Usage("--model needs --reward MODEL beside it: what the policy is trained against")
+        if changes["ptx_coef"] is not None and options["text"] is None:
+            raise commands.Usage("--ptx-coef has no effect without --text FILE")
+        number = 64 if options["eval_prompts"] is None else options["eval_prompts"]
+        quick_commands.ppo(typed, options["reward"], options["text"], options["eval_text"], number)
+    else:
+        {"sft": quick_commands.sft, "reward": quick_commands.reward}[verb](typed)
 
 
 def _option(name: str) -> str:
-    renamed = {"num_epochs": "epochs", "batch_rows": "batch", "batch_prompts": "batch"}
+    renamed = {
+        "num_epochs": "epochs",
+        "batch_rows": "batch",
+        "batch_prompts": "batch",
+        "num_iterations": "iterations",
+        "episodes_per_iteration": "episodes",
+        "max_new_tokens": "max-completion-tokens",
+    }
     return "--" + renamed.get(name, name).replace("_", "-")

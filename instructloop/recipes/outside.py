@@ -50,6 +50,13 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{path.name}:{row.number}", row.fields
 
 
+def paragraphs(path: Path, longest: int | None = None) -> Iterator[str]:
+    """Yield the lines of a text file that are paragraphs: of 40 words or more, and at most `longest`."""
+    for line in lines(path):
+        if 40 <= len(line.split()) <= (longest or len(line)):
+            yield line.strip()
+
+
 def lines(path: Path) -> Iterator[str]:
     """Yield the lines of a text file, gzipped or not; ValueError names the file when it is not UTF-8 text."""
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as opened:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from instructloop.console import Console
-from instructloop.core.records import Split
-from instructloop.recipes import given_data, imports
+from instructloop.core.records import Split, content_id
+from instructloop.formats.converting import convert
+from instructloop.formats.given import GivenText
+from instructloop.formats.rows import read_rows
+from instructloop.recipes import given_data, imports, outside
 from instructloop.runs import Run
-from instructloop.stages import before_after, s3_sft, s6_reward
+from instructloop.stages import before_after, s3_sft, s6_reward, s7_ppo
 from instructloop.stages.round import Step, do
 from instructloop.workspace import Workspace
 
-Config = TypeVar("Config", bound=BaseModel)
 VALID_FRACTION = 0.1  # of the prompts, where no file is held out
 NUM_ZEROS = 500  # best completions that score 0 on average; the paper's are all demonstrations
 
@@ -84,6 +87,16 @@ def model(place: Place, source: str, name: str) -> Run:
     )
 
 
+def text(place: Place, source: str, name: str, *, num_heldout: int | None) -> Run:
+    """Return the run of pretraining text: documents, `num_heldout` of them apart (None: all, nothing is learned)."""
+    documents = sorted(_documents(source, place.console), key=lambda one: content_id("text", one))
+    number = len(documents) if num_heldout is None else num_heldout
+    config = imports.TextConfig(source=source, num_heldout=number)
+    inputs = {"file": given_data.digest(source)}
+    hooks = {"documents": lambda: documents[number:], "heldout": lambda: documents[:number]}
+    return place.do(_import(f"import-{name}", imports.text, config, inputs, **hooks), {})
+
+
 def sft(place: Place, config: s3_sft.Config, base: Run, demonstrations: Run) -> tuple[Run, Run]:
     """Return the run of the fitted model, and that of its loss on what was held out, before and after."""
     step = Step(place.name, s3_sft.run, "s3_sft", config)
@@ -100,8 +113,40 @@ def reward(place: Place, config: s6_reward.Config, init: Run, rankings: Run) -> 
     return place.do(step, {"init": init, "rankings": rankings, "demonstrations": rankings})
 
 
+def ppo(
+    place: Place, config: s7_ppo.Config, parents: Mapping[str, Run], *, heldout: Run | None, num_prompts: int
+) -> tuple[Run, Run]:
+    """Return the run of the trained policy, and that of held-out scores (and loss on text), before and after.
+
+    `parents` are stage 7's: init, reward, prompts and, for the mix, pretraining; `heldout` holds text in heldout.jsonl.
+    """
+    trained = place.do(Step(place.name, s7_ppo.run, "s7_ppo", config), parents)
+    measuring = before_after.Config(
+        max_prompt_tokens=config.max_prompt_tokens,
+        max_completion_tokens=config.max_new_tokens,
+        num_prompts=num_prompts,
+        sources=config.sources,
+        temperature=config.temperature,
+        seed=config.seed,
+    )
+    roles = {"before": parents["init"], "after": trained, "prompts": parents["prompts"], "reward": parents["reward"]}
+    return trained, place.do(_measure(place, measuring), roles | ({} if heldout is None else {"text": heldout}))
+
+
 def _measure(place: Place, config: before_after.Config) -> Step:
     return Step(f"{place.name}-held-out", before_after.run, "before_after", config)
+
+
+def _documents(source: str, console: Console) -> list[str]:
+    """Return the documents of a file, the paragraphs of one that ends in .txt or .txt.gz; each once, drops counted."""
+    if Path(source).name.removesuffix(".gz").endswith(".txt"):
+        return [*dict.fromkeys(outside.paragraphs(Path(source)))]
+    found = convert(read_rows(source), "text", source=source)
+    every = [one.text for _, one in found.kept if isinstance(one, GivenText)]
+    dropped = {**found.reasons, "repeated": len(every) - len(set(every))}
+    reasons = ", ".join(f"{number} {reason}" for reason, number in dropped.items() if number)
+    console.log(f"{Path(source).name}: {found.num_read} documents read; dropped: {reasons or 'none'}")
+    return [*dict.fromkeys(every)]
 
 
 def _import(name: str, run: Any, config: BaseModel, inputs: dict[str, str], **hooks: Any) -> Step:

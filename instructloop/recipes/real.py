@@ -33,6 +33,7 @@ MAX_CHARACTERS = {  # of a prompt with its longest completion: what two cores ca
 TEXTS = ("text/simple-news.jsonl", "text/childrens-books.jsonl", "text/fairytales.train.jsonl")
 HELDOUT_TEXT = "text/wikitext-2.valid.txt"
 MAX_DOCUMENTS = 300  # of one file
+MAX_WORDS = 120  # of a held-out paragraph, which is scored whole
 MAX_NEW_TOKENS = small.MAX_NEW_TOKENS["laptop"]
 POLICIES = {"base": "SmolLM2-135M", "sft": "SFT", "ppo_ptx": "PPO-ptx"}
 
@@ -80,7 +81,7 @@ def _ground(data: Path, seed: int) -> tuple[Step, ...]:
             imports.TextConfig(source=", ".join(path.name for path in texts), num_heldout=100),
             _hashes([*texts, heldout]),
             documents=lambda: chain.from_iterable(_documents(path) for path in texts),
-            heldout=lambda: _paragraphs(heldout),
+            heldout=lambda: outside.paragraphs(heldout, MAX_WORDS),
         ),
         Step(
             "prompts",
@@ -142,13 +143,6 @@ def _documents(path: Path) -> Iterator[str]:
     yield from islice(texts, MAX_DOCUMENTS)
 
 
-def _paragraphs(path: Path) -> Iterator[str]:
-    """Yield paragraphs of 40 to 120 words: they are scored whole."""
-    for line in outside.lines(path):
-        if 40 <= len(line.split()) <= 120:
-            yield line.strip()
-
-
 def _supervised(seed: int) -> tuple[Step, ...]:
     """Return SFT, as small as an hour on two cores wants it."""
     sft = small.sft("laptop", seed=seed)
@@ -198,7 +192,7 @@ def _evaluation(seed: int, data: Path, *, in_the_app: bool) -> tuple[Step, ...]:
         max_new_tokens=MAX_NEW_TOKENS,
         seed=seed,
     )
-    heldout = [*islice(_paragraphs(outside.find_file(data, HELDOUT_TEXT)), 60)]
+    heldout = [*islice(outside.paragraphs(outside.find_file(data, HELDOUT_TEXT), MAX_WORDS), 60)]
     benchmarks: dict[str, list[Benchmark]] = {"held_out_loss": [HeldOutLoss("wikitext-2", "WikiText-2", None, heldout)]}
     return (
         Step("eval_samples", s4_samples.run, "s4_samples", samples, {"prompts": "prompts", **policies}),

@@ -105,6 +105,76 @@ def test_a_reward_model_is_measured_on_held_out_pairs_beside_their_length(
     assert json.loads(best)["score"] > json.loads(worst)["score"]
 
 
+@pytest.fixture
+def taught(call, model: Path, rankings: Path) -> Path:
+    """A folder with a reward model that likes "woof"."""
+    call("reward", "--model", model, "--data", rankings, "--to", "out", "--lr", "0.01", "--epochs", "2", *SHORT)
+    return Path("out")
+
+
+def test_ppo_learns_from_a_reward_model_and_says_what_it_did_to_held_out_prompts(
+    call, model: Path, rankings: Path, taught: Path, tmp_path: Path
+):
+    text = rows(tmp_path / "text.jsonl", [{"text": f"The dog {i} barks. The cat sleeps."} for i in range(100)])
+    command = ("ppo", "--model", model, "--reward", "reward", "--data", rankings, "--to", taught, *SHORT)
+    small = ("--iterations", "12", "--episodes", "32", "--lr", "0.003", "--kl-coef", "0.01", "--eval-prompts", "6")
+    said = call(
+        *command,
+        *small,
+        "--text",
+        text,
+        "--set",
+        "ppo.ptx_window_tokens=24",
+        "--set",
+        "ppo.value_lr=0.003",
+        "--set",
+        "ppo.dtype=float32",
+    )
+    assert said.code == 0, said.err
+    first, last = (number(rf"score .*?(-?[\d.]+) {when}", said.out) for when in ("first", "last"))
+    assert last > first + 0.5  # of a score whose spread over the rollouts is about 1
+    assert "n = 6 prompts" in said.out
+    assert re.search(r"held-out text: perplexity [\d.]+ \[[\d., ]+\] before, [\d.]+ \[[\d., ]+\] after", said.out)
+    run = Run.find(taught / "runs", "ppo")
+    assert {role: parent.stage for role, parent in run.parents.items()} == {
+        "init": "import",
+        "reward": "s6_reward",
+        "prompts": "import",
+        "pretraining": "import",
+    }
+    assert run.config["ptx_coef"] == 1.0
+    assert Run.find(taught / "runs", "ppo-held-out").summary["score"]["after"]["n"] == 6
+
+
+def test_ppo_without_text_has_no_mix_and_measures_another_file_s(call, model: Path, rankings: Path, taught: Path):
+    paragraph = " ".join(["dog"] * 45)
+    Path("wiki.txt").write_text(f" = title =\n{paragraph}\n\n{paragraph} cat\n")
+    command = ("ppo", "--model", model, "--reward", "reward", "--data", rankings, "--to", taught, *SHORT)
+    said = call(*command, "--iterations", "1", "--eval-text", "wiki.txt")
+    assert said.code == 0, said.err
+    assert Run.find(taught / "runs", "ppo").config["ptx_coef"] == 0
+    assert Run.find(taught / "runs", "ppo-held-out").summary["text_loss"]["after"]["n_clusters"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        ([], 2, "--model needs --reward MODEL beside it"),
+        (["--reward", "tiny"], 1, "is a policy, not a reward model"),
+        (["--reward", "tiny", "--ptx-coef", "1"], 2, "--ptx-coef has no effect without --text FILE"),
+        (["--reward", "tiny", "--episodes", "0"], 1, "episodes_per_iteration = 0: input should be greater than 0"),
+    ],
+)
+def test_ppo_is_refused_what_it_cannot_do(
+    call, model: Path, rankings: Path, arguments: list[str], code: int, error: str
+):
+    said = call(
+        "ppo", "--model", model, "--data", rankings, *SHORT, *[str(model) if a == "tiny" else a for a in arguments]
+    )
+    assert (said.code, said.err.count("\n")) == (code, 1), said.err
+    assert error in said.err
+
+
 def test_another_file_is_held_out_when_it_is_given(call, model: Path, rankings: Path, tmp_path: Path):
     dev = rows(tmp_path / "dev.jsonl", [{"prompt": "new?", "chosen": "woof", "rejected": "miaow"}] * 1)
     said = call("reward", "--model", model, "--data", rankings, "--eval", dev, "--name", "mine", *SHORT)

@@ -6,8 +6,9 @@ import pytest
 
 from instructloop.console import Quiet
 from instructloop.files import read_jsonl
-from instructloop.models.sampler import Policy
-from instructloop.models.scalar import ScalarModel, Scorer
+from instructloop.models.lm import load_lm
+from instructloop.models.sampler import Policy, row_seeds, sample
+from instructloop.models.scalar import ScalarModel
 from instructloop.runs import Run
 from instructloop.stages import before_after
 from tests.stages.small import imported, imported_lm, workspace
@@ -67,7 +68,7 @@ def test_a_model_against_itself_differs_by_nothing(space):
     assert figures["before"] == figures["after"]
 
 
-def test_completions_of_held_out_prompts_are_scored_as_the_scorer_does(space):
+def test_completions_of_held_out_prompts_are_scored_as_they_were_drawn(space):
     reward = Run.start(space.runs, "import", name="reward", round=1, config={}, parents={})
     scalar, text = ScalarModel.from_lm(*tiny_lm(seed=4), seed=5)
     scalar.save(reward.file("model"), text)
@@ -81,16 +82,17 @@ def test_completions_of_held_out_prompts_are_scored_as_the_scorer_does(space):
         "prompts": imported(space, "asked", {"prompts.jsonl": prompts}),
         "reward": reward.finish("model"),
     }
-    run = measured(space, parents, num_prompts=9)
+    run = measured(space, parents, num_prompts=9, max_completion_tokens=4)
     rows = read_jsonl(run.file("completions.jsonl"))
     assert sorted(row["prompt"] for row in rows) == ["Is 0 big?", "Is 1 big?", "Is 3 big?"]
-    scorer = Scorer.load(reward.file("model"))
-    finished = [len(text.completion_ids(row["after"])) <= 12 for row in rows]
-    unfinished = [row for row, done in zip(rows, finished, strict=True) if not done]
-    scores = scorer.scores([(row["prompt"], row["after"]) for row in unfinished], finished=[False] * len(unfinished))
-    for row, score in zip(unfinished, scores, strict=True):  # sampled bytes that are no UTF-8 do not come back
-        if "\ufffd" not in row["after"]:
-            assert row["after_score"] == pytest.approx(score, abs=2e-4)
+    policy, text = load_lm(parents["after"].file("model"))
+    told = {prompt["text"]: prompt["id"] for prompt in prompts}
+    for row in rows:  # one prompt at a time, its completion as it was drawn: none ends by itself in 4 tokens
+        ids, seeds = text.prompt_ids(row["prompt"]), row_seeds(CONFIG.seed, [told[row["prompt"]]])
+        [drawn] = sample(policy, text, [ids], max_new_tokens=4, temperature=1.0, seeds=seeds).completions()
+        assert len(drawn) == 4
+        tokens_BT, attention_BT = text.pad_right([ids + drawn])
+        assert row["after_score"] == pytest.approx(scalar.score(tokens_BT, attention_BT).item(), abs=1e-4)
     mean = {role: sum(row[f"{role}_score"] for row in rows) / 3 for role in ("before", "after")}
     for role, value in mean.items():
         assert run.summary["score"][role]["value"] == pytest.approx(value, abs=1e-3)

@@ -68,7 +68,8 @@ def ranking(size: str, prompt: int, completion: int) -> RankedBatch:
     rows_BT = torch.randint(1, SIZES[size]["vocab_size"], (NUM_COMPLETIONS, prompt + completion))
     rows_BT[:, :prompt] = rows_BT[0, :prompt]
     order = [[[row] for row in range(NUM_COMPLETIONS)]]
-    return RankedBatch(rows_BT, torch.ones_like(rows_BT, dtype=torch.bool), *pair_rows(order))
+    prompt_B = torch.zeros(NUM_COMPLETIONS, dtype=torch.long)
+    return RankedBatch(rows_BT, torch.ones_like(rows_BT, dtype=torch.bool), prompt_B, *pair_rows(order))
 
 
 def language_arm(model: PreTrainedModel, batch: LMBatch) -> Callable[[], None]:
@@ -83,12 +84,12 @@ def language_arm(model: PreTrainedModel, batch: LMBatch) -> Callable[[], None]:
     return run
 
 
-def ranking_arm(model: ScalarModel, batch: RankedBatch) -> Callable[[], None]:
-    """Return what makes the gradient of the ranking loss."""
+def ranking_arm(model: ScalarModel, batch: RankedBatch, *, shares: bool) -> Callable[[], None]:
+    """Return what makes the gradient of the ranking loss; `shares`: the prompt is computed once for all completions."""
 
     def run() -> None:
         model.zero_grad()
-        score_B = model.score(batch.tokens_BT, batch.attention_BT)
+        score_B = model.score(batch.tokens_BT, batch.attention_BT, batch.prompt_B if shares else None)
         pairwise_ranking_loss(score_B, batch.winner_N, batch.loser_N, batch.weight_N).mean().backward()
 
     return run
@@ -108,29 +109,28 @@ def measured(size: str, dtype: torch.dtype, repeats: int) -> list[dict[str, obje
     """Return a row of figures for each loss."""
     torch.manual_seed(0)
     config = configuration(size)
-    works: list[tuple[str, int, Callable[[], None]]] = []
     batch = demonstrations(size)
-    policy = LlamaForCausalLM(config).to(dtype)
-    works.append(("demonstrations", int(batch.attention_BT.sum()), language_arm(policy, batch)))
+    learn = language_arm(LlamaForCausalLM(config).to(dtype), batch)
+    found = [compared("demonstrations", batch.attention_BT, {"padded": padded(learn), "packed": learn}, repeats)]
     reward = ScalarModel(LlamaForSequenceClassification(config).to(dtype))
     for prompt, completion in RANKED:
         ranked = ranking(size, prompt, completion)
+        alone, shared = (ranking_arm(reward, ranked, shares=shares) for shares in (False, True))
+        arms = {"padded": padded(alone), "packed": alone, "shared": shared}
         name = f"{NUM_COMPLETIONS} ranked, {prompt} + {completion}"
-        works.append((name, int(ranked.attention_BT.sum()), ranking_arm(reward, ranked)))
-    found: list[dict[str, object]] = []
-    for name, num_tokens, run in works:
-        times = alternating({"padded": padded(run), "packed": run}, repeats=repeats)
-        found.append(
-            {
-                "loss": name,
-                "real_tokens": num_tokens,
-                "tokens_per_second": {arm: round(num_tokens / of.median, 1) for arm, of in times.items()},
-                "ratio": ratio(times["padded"], times["packed"]),
-                "times": {arm: of.record() for arm, of in times.items()},
-            }
-        )
-        print(name, found[-1]["tokens_per_second"], found[-1]["ratio"], flush=True)
+        found.append(compared(name, ranked.attention_BT, arms, repeats))
     return found
+
+
+def compared(name: str, attention_BT: torch.Tensor, arms: dict[str, Arm], repeats: int) -> dict[str, object]:
+    """Return real tokens per second of each arm and how many times as fast as padded it is."""
+    num_tokens = int(attention_BT.sum())
+    times = alternating(arms, repeats=repeats)
+    speed = {arm: round(num_tokens / of.median, 1) for arm, of in times.items()}
+    ratios = {arm: ratio(times["padded"], of) for arm, of in times.items() if arm != "padded"}
+    print(name, speed, ratios, flush=True)
+    records = {arm: of.record() for arm, of in times.items()}
+    return {"loss": name, "real_tokens": num_tokens, "tokens_per_second": speed, "ratio": ratios, "times": records}
 
 
 def main(words: Sequence[str]) -> int:

@@ -36,6 +36,7 @@ class RankedBatch:
 
     tokens_BT: Int[Tensor, "B T"]
     attention_BT: Bool[Tensor, "B T"]
+    prompt_B: Int[Tensor, " B"]  # rows with the same number have the same prompt
     winner_N: Int[Tensor, " N"]  # rows of tokens_BT
     loser_N: Int[Tensor, " N"]
     weight_N: Float[Tensor, " N"]  # 1 / comparisons of that ranking: each prompt counts once

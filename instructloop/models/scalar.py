@@ -62,14 +62,24 @@ class ScalarModel(nn.Module):
         value_M = self._at(tokens_BT, attention_BT, F.pad(mask_BL, (num_before, 0)))
         return torch.zeros(mask_BL.shape, device=mask_BL.device).masked_scatter(mask_BL, value_M)
 
-    def score(self, tokens_BT: Int[Tensor, "B T"], attention_BT: Bool[Tensor, "B T"]) -> Float[Tensor, " B"]:
-        """Return score_B: the number at each row's last real token, whichever side the padding is on."""
+    def score(
+        self,
+        tokens_BT: Int[Tensor, "B T"],
+        attention_BT: Bool[Tensor, "B T"],
+        prompt_B: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, " B"]:
+        """Return score_B: the number at each row's last real token, whichever side the padding is on.
+
+        What rows with the same number in `prompt_B` begin with is computed once; the scores are the same.
+        """
         steps_T = torch.arange(attention_BT.shape[1], device=attention_BT.device)
         last_B = (attention_BT * steps_T).argmax(1)
-        return self._at(tokens_BT, attention_BT, steps_T == last_B[:, None])
+        return self._at(tokens_BT, attention_BT, steps_T == last_B[:, None], prompt_B)
 
-    def _at(self, tokens_BT: Tensor, attention_BT: Tensor, wanted_BT: Tensor) -> Float[Tensor, " M"]:
-        hidden_MD = hidden_at(self.model.base_model, tokens_BT, attention_BT, wanted_BT)
+    def _at(
+        self, tokens_BT: Tensor, attention_BT: Tensor, wanted_BT: Tensor, prompt_B: Tensor | None = None
+    ) -> Float[Tensor, " M"]:
+        hidden_MD = hidden_at(self.model.base_model, tokens_BT, attention_BT, wanted_BT, prompt_B=prompt_B)
         return F.linear(hidden_MD.float(), self.head.weight.float())[:, 0] + self.bias
 
     def shift(self, amount: float) -> None:

@@ -43,12 +43,13 @@ def ranked_batch(prompts: Sequence[RankedPrompt], text: Text, micro_batch_rows: 
 
 def _joined(prompts: Sequence[RankedPrompt], text: Text) -> RankedBatch:
     tokens_BT, attention_BT = text.pad_right([row for prompt in prompts for row in prompt.rows])
+    number_B = torch.tensor([number for number, prompt in enumerate(prompts) for _ in prompt.rows])
     rankings: list[list[list[int]]] = []
     first = 0
     for prompt in prompts:
         rankings += [[[first + row for row in tier] for tier in tiers] for tiers in prompt.rankings]
         first += len(prompt.rows)
-    return RankedBatch(tokens_BT, attention_BT, *pair_rows(rankings))
+    return RankedBatch(tokens_BT, attention_BT, number_B, *pair_rows(rankings))
 
 
 def ranking_task(model: ScalarModel, batches: Stream[Pieces]) -> Task[Pieces]:
@@ -67,7 +68,7 @@ def _loss(model: nn.Module, pieces: Pieces, counts: Counts) -> tuple[Tensor, Met
     """Return the ranking loss; metrics `accuracy` and `margin` are means over comparisons, `score_mean` over rows."""
     assert isinstance(model, ScalarModel)
     piece = to_device(pieces[0], model.bias.device)
-    score_B = model.score(piece.tokens_BT, piece.attention_BT)
+    score_B = model.score(piece.tokens_BT, piece.attention_BT, piece.prompt_B)
     loss = pairwise_ranking_loss(score_B, piece.winner_N, piece.loser_N, piece.weight_N)
     score_B = score_B.detach()
     margin_N = score_B[piece.winner_N] - score_B[piece.loser_N]

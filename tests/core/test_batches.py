@@ -59,5 +59,5 @@ def test_no_ranking_gives_no_comparison_of_the_right_types():
 def test_moving_a_batch_moves_every_tensor():
     winner_N, loser_N, weight_N = pair_rows([[[0], [1]]])
     tokens_BT = torch.zeros(2, 3, dtype=torch.int64)
-    moved = to_device(RankedBatch(tokens_BT, tokens_BT == 0, winner_N, loser_N, weight_N), "meta")
+    moved = to_device(RankedBatch(tokens_BT, tokens_BT == 0, tokens_BT[:, 0], winner_N, loser_N, weight_N), "meta")
     assert {getattr(moved, name).device.type for name in moved.__slots__} == {"meta"}

@@ -71,6 +71,35 @@ def test_scores_and_values_and_their_gradient_are_those_of_padded_rows(family: s
         must_be_equal(model, numbers, monkeypatch)
 
 
+RANKED = {
+    0: [[10, 11, 12, 13, 14, 0], [10, 11, 12, 15, 0], [10, 11, 12, 0], [10, 11, 12, 16, 17, 18, 19, 0]],
+    1: [[20, *range(30, 50), 21, 0], [20, *range(30, 50), 22, 23, 0], [20, *range(30, 50), 24, 25, 0]],
+    2: [[10, 50, 0], [10, 51, 0]],  # begins like those of another prompt
+    3: [[60, 0], [61, 0]],
+}
+
+
+@FAMILY
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_scores_with_a_shared_prompt_are_those_of_whole_rows(
+    family: str, is_fused: bool, monkeypatch: pytest.MonkeyPatch
+):
+    try:
+        model, text = ScalarModel.from_lm(*tiny_lm(family), seed=1)
+    except ValueError:
+        pytest.skip("no sequence-classification sister")
+    if is_fused:
+        monkeypatch.setattr(attention, "FUSED_WIDTH", 0)
+    numbered = [(number, row) for number, rows in RANKED.items() for row in rows]
+    numbered = numbered[::2] + numbered[1::2]  # prompts in any order
+    prompt_B = torch.tensor([number for number, _ in numbered])
+    for tokens_BT, attention_BT in (
+        text.pad_right([row for _, row in numbered]),
+        text.pad_left([row for _, row in numbered]),
+    ):
+        must_be_equal(model, lambda: model.score(tokens_BT, attention_BT, prompt_B), monkeypatch)  # noqa: B023
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
 def test_fused_attention_of_long_rows_gives_the_same(family: str, monkeypatch: pytest.MonkeyPatch):
     model, text = tiny_lm(family)

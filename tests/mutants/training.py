@@ -382,7 +382,7 @@ TRAINING = (
         "two_forwards_for_each_pair",
         "pitfall 35, paper 3.5",
         RANKED,
-        "score_B = model.score(piece.tokens_BT, piece.attention_BT)",
+        "score_B = model.score(piece.tokens_BT, piece.attention_BT, piece.prompt_B)",
         "rows = torch.cat([piece.winner_N, piece.loser_N])\n"
         "    score_B = torch.zeros(len(piece.tokens_BT)).index_put(\n"
         "        (rows,), model.score(piece.tokens_BT[rows], piece.attention_BT[rows])\n"

@@ -83,28 +83,27 @@ def test_four_completions_cost_four_forwards_and_their_loss_is_the_mean_of_six_p
     loss = loss_of(model, ranked_batch([four], text, 1))
     loss.backward()
     handle.remove()
-    assert num_tokens == [2 + 3 + 4 + 5]  # each row once, not K - 1 = 3 times, whatever the size of a micro-batch
+    # The prompt once and each completion once, not K - 1 = 3 times, whatever the size of a micro-batch.
+    assert num_tokens == [1 + 1 + 2 + 3 + 4]
     assert loss.item() == pytest.approx(sum(pairs) / 6, abs=1e-5)
 
 
 def test_only_the_last_real_token_of_each_completion_is_scored(reward):
     model, text = reward
     (piece,) = ranked_batch([prompts()[2]], text, None)
-    last = [row[-1] for row in prompts()[2].rows]
-    seen: list[torch.Tensor] = []
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def kept(_: object, __: object, output) -> None:
+    def kept(_: object, __: object, inputs, output) -> None:
         output.last_hidden_state.retain_grad()
-        seen.append(output.last_hidden_state)
+        seen.append((inputs["input_ids"][0], output.last_hidden_state))
 
-    handle = model.model.base_model.register_forward_hook(kept)
+    handle = model.model.base_model.register_forward_hook(kept, with_kwargs=True)
     loss_of(model, (piece,)).backward()
     handle.remove()
-    (hidden_1ND,) = seen
-    assert last == [0] * 4
-    with_gradient = hidden_1ND.grad.abs().sum(-1).flatten() != 0
-    assert piece.tokens_BT[piece.attention_BT][with_gradient].tolist() == last
-    assert with_gradient.sum() == 4  # of rows of 2, 3, 4 and 5 tokens
+    ((ids_N, hidden_1ND),) = seen
+    with_gradient = hidden_1ND.grad.abs().sum(-1)[0] != 0
+    assert ids_N.tolist() == [30, 0, 31, 0, 32, 33, 0, 34, 35, 36, 0]
+    assert torch.equal(with_gradient, ids_N == 0)  # EOS closes each of them
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])

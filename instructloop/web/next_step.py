@@ -117,7 +117,7 @@ def go_on(request: Request, seen: Annotated[str, Form(max_length=64)] = "", pers
     if not loop.go_on(until, by=person.id, began=now(request), then=lambda over: note_end(app, over)):
         return redirect(request, SECTION, say="The loop is at work already.")
     note(app, "loop.begin", person.id, until, found.ahead.model_dump(mode="json", include={"round", "steps", "frozen"}))
-    return redirect(request, SECTION, say="The loop goes on; this page says how far it is.")
+    return redirect(request, SECTION)
 
 
 @router.post("/stop")

@@ -26,6 +26,11 @@ class Outcome:
     category: str | None
 
 
+def are_simulated(rows: Iterable[Row]) -> bool:
+    """Return whether simulated labelers judged any of it: by the loop itself, or as visitors of the app."""
+    return any(row["origin"] == "simulated" for row in rows)
+
+
 def outcomes(rows: Iterable[Row], *, baseline: str) -> Iterator[Outcome]:
     """Yield every judgement in which a policy and `baseline` met, a tie as 1/2 (paper 3.6, 4.1).
 

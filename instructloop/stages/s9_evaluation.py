@@ -29,7 +29,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
-    simulated: bool
+    simulated: bool  # by the loop; labels tell by themselves when simulated labelers made them in the app
     baseline: str  # the policy that win rates are against; the paper: its SFT model
     policies: Mapping[str, str]  # name -> label, in the order of every table
     benchmarked: tuple[str, ...]  # the policies that benchmarks are run on
@@ -60,7 +60,7 @@ def run(
     report: dict[str, Any] = {
         "title": config.title,
         "seed": config.seed,
-        "simulated": config.simulated,
+        "simulated": config.simulated or _are_simulated(parents),
         "round": round,
         "policies": dict(config.policies),
         "paper": dict(paper or {}),
@@ -75,6 +75,12 @@ def run(
     _write(started, checked(report).model_dump(mode="json"), workspace)
     started.finish("report.json", "report.html", summary=_summary(report))
     return started
+
+
+def _are_simulated(parents: Mapping[str, Run]) -> bool:
+    """Return whether simulated labelers judged, through the app say, where the loop itself simulates nobody."""
+    judged_in = [run for role, run in parents.items() if role.split(".")[0] in ("rankings", "eval_rankings")]
+    return any(head_to_head.are_simulated(read_rows(run.file("rankings.jsonl"))) for run in judged_in)
 
 
 def _head_to_head(config: Config, parents: Mapping[str, Run], gold: Gold | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from instructloop.core.rankings import win_rate
 from instructloop.evals.head_to_head import (
     Outcome,
+    are_simulated,
     flag_prevalence,
     gold_means,
     gold_outcomes,
@@ -159,3 +160,10 @@ def test_length_control_is_least_squares_with_a_clustered_intercept():
 
 def test_a_constant_length_ratio_gives_no_controlled_rate():
     assert length_controlled_win_rates([Outcome("a", "ppo", 1.0, 0.3, None), Outcome("b", "ppo", 0.0, 0.3, None)]) == {}
+
+
+def test_one_simulated_judgement_makes_the_whole_simulated():
+    people = [{"origin": "person"}, {"origin": "import:mine"}]
+    assert not are_simulated(people)
+    assert are_simulated([*people, {"origin": "simulated"}])
+    assert not are_simulated([])

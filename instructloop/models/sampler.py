@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from instructloop.models.decode import Decoded, Sampling, decode, rows_that_fit
+from instructloop.models.decode import Decoded, Listeners, decode
+from instructloop.models.drawing import Sampling
 from instructloop.models.lm import completion_logprobs, context_length, load_lm
 from instructloop.models.text import Text, length_sorted_batches
 
@@ -60,7 +61,7 @@ def sample(
 
     Step t of a row takes the token where the cumulative distribution passes the t-th uniform number of the row's
     stream: a completion depends on its prompt and seed, not on its batch, up to rounding of the logits. `stop_ids`
-    replace the text's own. Prompts of like length share a batch; `on_rows` hears how many rows each batch had,
+    replace the text's own. At most `batch_rows` rows are decoded at once; `on_rows` hears how many more are done,
     `on_token` (prompt's index, token) of each token when it is drawn.
     """
     stops = text.stop_ids if stop_ids is None else tuple(stop_ids)
@@ -73,29 +74,20 @@ def sample(
     limit = context_length(model.config)
     if limit is not None and longest > limit:
         raise ValueError(f"prompt and max_new_tokens make {longest} tokens; the model's context is {limit}")
-    order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
-    size = batch_rows or rows_that_fit(model, longest)
     was_training = model.training
     model.eval()
-    done: dict[int, Decoded] = {}
     try:
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            tokens_BP, attention_BP = text.pad_left([prompts[row] for row in rows])
-            uniform_BC = _uniforms([seeds[row] for row in rows], sampling)
-            hear = None if on_token is None else _of_prompts(on_token, rows)
-            decoded = decode(model, tokens_BP, attention_BP, uniform_BC, sampling, on_token=hear)
-            done.update(zip(rows, decoded, strict=True))
-            if on_rows is not None:
-                on_rows(len(rows))
+        done = decode(
+            model,
+            prompts,
+            lambda row: _uniforms(seeds[row], sampling),
+            sampling,
+            num_slots=batch_rows,
+            listeners=Listeners(on_rows, on_token),
+        )
     finally:
         model.train(was_training)
-    return _samples(text, prompts, [done[row] for row in range(len(prompts))], model.device)
-
-
-def _of_prompts(on_token: Callable[[int, int], None], rows: Sequence[int]) -> Callable[[int, int], None]:
-    """Return what tells `on_token` the prompt's index in place of its row in the batch."""
-    return lambda row, token: on_token(rows[row], token)
+    return _samples(text, prompts, done, model.device)
 
 
 def _samples(
@@ -104,19 +96,18 @@ def _samples(
     done: Sequence[Decoded],
     device: torch.device,
 ) -> Samples:
-    tokens_BT, attention_BT, mask_BC = text.pad_left_right(prompts, [tokens for tokens, _, _ in done])
+    tokens_BT, attention_BT, mask_BC = text.pad_left_right(prompts, [row.tokens for row in done])
     logprobs_BC = torch.zeros(mask_BC.shape)
-    logprobs_BC[mask_BC] = torch.tensor([value for _, logprobs, _ in done for value in logprobs])
-    finished_B = torch.tensor([finished for _, _, finished in done])
+    logprobs_BC[mask_BC] = torch.tensor([value for row in done for value in row.logprobs])
+    finished_B = torch.tensor([row.is_finished for row in done])
     return Samples(*(t.to(device) for t in (tokens_BT, attention_BT, mask_BC, logprobs_BC, finished_B)))
 
 
-def _uniforms(seeds: Sequence[int], sampling: Sampling) -> Float[Tensor, "B C"]:
-    """Return uniform numbers in [0, 1), row b from `seeds[b]`; a longer budget begins with the same numbers."""
+def _uniforms(seed: int, sampling: Sampling) -> list[float]:
+    """Return uniform numbers in [0, 1) from `seed`, as float32; a longer budget begins with the same numbers."""
     if sampling.temperature == 0:
-        return torch.zeros(len(seeds), sampling.max_new_tokens)
-    streams = [np.random.Generator(np.random.Philox(key=seed)) for seed in seeds]
-    return torch.from_numpy(np.stack([s.random(sampling.max_new_tokens, dtype=np.float32) for s in streams]))
+        return [0.0] * sampling.max_new_tokens
+    return np.random.Generator(np.random.Philox(key=seed)).random(sampling.max_new_tokens, dtype=np.float32).tolist()
 
 
 @dataclass(frozen=True, slots=True)

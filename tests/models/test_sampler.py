@@ -1,10 +1,11 @@
 """Samples come from the policy's own distribution, with its own log-probabilities, whatever the batch."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
-from instructloop.models import decode
+from instructloop.models import cached, decode, lean
 from instructloop.models.lm import completion_logprobs
 from instructloop.models.sampler import Policy, row_seeds, sample
 from instructloop.models.text import Text
@@ -22,6 +23,20 @@ def prompts(text, number: int = 24) -> list[list[int]]:
 def draw(model, text, *, number: int = 24, **changes):
     settings = {"max_new_tokens": 12, "temperature": 1.0, "seeds": row_seeds(7, map(str, range(number)))}
     return sample(model, text, prompts(text, number), **settings | {"stop_ids": STOPS} | changes)
+
+
+@ARCHITECTURES
+def test_each_token_is_where_the_distribution_passes_the_rows_next_number(architecture: str):
+    model, text = tiny_lm(architecture)
+    prompt = text.prompt_ids("The dog")
+    samples = sample(model, text, [prompt], max_new_tokens=10, temperature=1.0, seeds=[5], stop_ids=())
+    uniforms = np.random.Generator(np.random.Philox(key=5)).random(10, dtype=np.float32)
+    ids = list(prompt)
+    for uniform in uniforms:
+        with torch.no_grad():
+            probs_V = model(torch.tensor([ids])).logits[0, -1].double().softmax(-1)
+        ids.append(int(np.searchsorted(probs_V.cumsum(0).numpy(), uniform, side="right")))
+    assert samples.completions() == [ids[len(prompt) :]]
 
 
 @ARCHITECTURES
@@ -73,22 +88,162 @@ def test_a_longer_budget_continues_the_shorter_one():
 
 
 def test_dropping_finished_rows_changes_nothing(monkeypatch):
-    model, text = tiny_lm()
+    model, text = tiny_lm("gpt2")
     dropped = draw(model, text)
-    monkeypatch.setattr(decode, "KEPT_FRACTION", 0.0)
+    monkeypatch.setattr(cached, "KEPT_FRACTION", 0.0)
     kept = draw(model, text)
     assert kept.completions() == dropped.completions()
     torch.testing.assert_close(kept.logprobs_BC, dropped.logprobs_BC, atol=1e-5, rtol=0)
 
 
-def test_finished_rows_leave_the_batch():
-    model, text = tiny_lm()
+def test_finished_rows_leave_the_batch_of_any_architecture():
+    model, text = tiny_lm("gpt2")
     rows_seen: list[int] = []
     model.register_forward_pre_hook(lambda _, __, kwargs: rows_seen.append(len(kwargs["input_ids"])), with_kwargs=True)
     samples = draw(model, text, number=64)
     assert rows_seen == sorted(rows_seen, reverse=True)
     useful = int(samples.mask_BC.sum())
     assert sum(rows_seen) < 1.25 * useful  # at most 20 % of a batch's rows are done
+
+
+def watched(monkeypatch) -> list[int]:
+    """Return what will hold how many rows each step of the lean forward had."""
+    rows_seen: list[int] = []
+    step = lean.LeanForward.step
+    monkeypatch.setattr(
+        lean.LeanForward, "step", lambda self, tokens: (rows_seen.append(len(tokens)), step(self, tokens))[1]
+    )
+    return rows_seen
+
+
+def test_every_step_has_unfinished_rows_only(monkeypatch):
+    model, text = tiny_lm()
+    rows_seen = watched(monkeypatch)
+    samples = draw(model, text, number=64)
+    assert sum(rows_seen) == int(samples.mask_BC.sum()) - 64  # each row's first token comes from its prompt
+
+
+def test_waiting_prompts_take_the_places_of_finished_rows(monkeypatch):
+    model, text = tiny_lm()
+    together = draw(model, text, number=80)
+    rows_seen = watched(monkeypatch)
+    refilled = draw(model, text, number=80, batch_rows=16)
+    assert refilled.completions() == together.completions()
+    torch.testing.assert_close(refilled.logprobs_BC, together.logprobs_BC, atol=1e-5, rtol=0)
+    assert max(rows_seen) <= 16
+    full = rows_seen[: len(rows_seen) // 2]
+    assert sum(full) > 0.8 * 16 * len(full)  # while prompts wait, the slots are taken
+
+
+@pytest.mark.parametrize("spare", [1, 3])
+def test_columns_that_run_out_are_used_again(monkeypatch, spare: int):
+    model, text = tiny_lm()
+    together = draw(model, text, number=60)
+    moves: list[int] = []
+    move = lean.LeanForward._to_the_front
+    monkeypatch.setattr(lean.LeanForward, "_to_the_front", lambda self: (moves.append(1), move(self)))
+    monkeypatch.setattr(decode, "SPARE_COLUMNS", spare)
+    refilled = draw(model, text, number=60, batch_rows=4)
+    assert len(moves) > 3
+    assert refilled.completions() == together.completions()
+    torch.testing.assert_close(refilled.logprobs_BC, together.logprobs_BC, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+def test_prompts_of_any_length_join_in_any_order(family: str):
+    model, text = tiny_lm(family)
+    model.config.sliding_window = None  # Mistral's tiny one is shorter than these rows
+    rows = [text.prompt_ids("The dog says woof. " * 5)[:length] for length in (1, 40, 2, 39, 3, 7, 40, 60, 1, 5) * 3]
+    seeds = row_seeds(1, map(str, range(len(rows))))
+    settings = {"max_new_tokens": 20, "temperature": 1.0, "stop_ids": STOPS}
+    assert lean.has_lean_shape(model, 80)
+    together = sample(model, text, rows, seeds=seeds, batch_rows=3, **settings)
+    logprobs_BC = completion_logprobs(
+        model, together.tokens_BT, together.attention_BT, together.mask_BC.shape[1], temperature=1.0
+    )
+    torch.testing.assert_close(logprobs_BC[together.mask_BC], together.logprobs_BC[together.mask_BC], atol=1e-5, rtol=0)
+    for row, completion in enumerate(together.completions()):
+        assert sample(model, text, [rows[row]], seeds=[seeds[row]], **settings).completions() == [completion]
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("copied_bytes", [0, lean.COPIED_BYTES])
+def test_plain_functions_compute_what_the_model_does(monkeypatch, family: str, copied_bytes: int):
+    monkeypatch.setattr(lean, "COPIED_BYTES", copied_bytes)
+    model, text = tiny_lm(family, tied=False)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():  # biases and norms are 0 and 1 at first, which hides mistakes
+            if "norm" in name or "bias" in name:
+                weight += torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    prompts = [text.prompt_ids("The dog"), text.prompt_ids("Hi"), text.prompt_ids("The dog")]
+    with torch.inference_mode():
+        forward = lean.LeanForward(model, 3, 32)
+        found = [forward.join(prompts), forward.step([5, 6, 7]), forward.step([8, 9, 10])]
+        for step, logits_AV in enumerate(found):
+            for row, prompt in enumerate(prompts):
+                ids = [*prompt, *([5, 6, 7][row], [8, 9, 10][row])[:step]]
+                torch.testing.assert_close(logits_AV[row], model(torch.tensor([ids])).logits[0, -1], atol=2e-5, rtol=0)
+
+
+def test_columns_that_a_long_prompt_skips_stay_closed():
+    model, text = tiny_lm()
+    short, long = text.prompt_ids("Hi"), [*range(20, 50)]
+    fed = [*range(3, 27)]
+    with torch.inference_mode():
+        forward = lean.LeanForward(model, 2, 40)
+        forward.join([[1] * 20])
+        forward.join([short])  # beside the end of the other's prompt
+        forward.keep([1])
+        for token in fed[:-1]:
+            forward.step([token])
+        assert forward.column < len(long)  # the columns ran out on the way, and started again at the front
+        forward.join([long])
+        found = forward.step([fed[-1], 7])
+        for logits_V, ids in zip(found, ([*short, *fed], [*long, 7]), strict=True):
+            torch.testing.assert_close(logits_V, model(torch.tensor([ids])).logits[0, -1], atol=2e-5, rtol=0)
+
+
+@ARCHITECTURES
+def test_in_bfloat16_sampler_and_trainer_differ_by_rounding_only(architecture: str):
+    model, text = tiny_lm(architecture)
+    samples = draw(model.bfloat16(), text, batch_rows=7)
+    assert samples.logprobs_BC.dtype == torch.float32
+
+    def trainers(dtype: torch.dtype) -> torch.Tensor:
+        found_BC = completion_logprobs(
+            model.to(dtype), samples.tokens_BT, samples.attention_BT, samples.mask_BC.shape[1], temperature=1.0
+        )
+        return found_BC.detach()[samples.mask_BC]
+
+    low, full = trainers(torch.bfloat16), trainers(torch.float32)
+    found = samples.logprobs_BC[samples.mask_BC]
+    assert 0 < (found - low).abs().mean() < 2 * (low - full).abs().mean()  # two roundings of one number
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.register_forward_hook(lambda *_: None),
+        lambda model: setattr(
+            model.model.layers[1].mlp, "up_proj", torch.nn.Sequential(model.model.layers[1].mlp.up_proj)
+        ),
+        lambda model: setattr(model.model.rotary_emb, "rope_type", "dynamic"),
+        lambda model: setattr(model.config, "sliding_window", 79),
+        lambda model: setattr(model.model.layers[0], "extra", torch.nn.Identity()),
+    ],
+)
+def test_what_is_not_known_to_be_of_llamas_shape_goes_through_transformers(change):
+    model, _ = tiny_lm()
+    assert lean.has_lean_shape(model, 80)
+    change(model)
+    assert not lean.has_lean_shape(model, 80)
+
+
+def test_other_families_go_through_transformers():
+    for family in ("gpt2", "gpt_neox", "gemma", "gemma2", "gemma3_text"):
+        assert not lean.has_lean_shape(tiny_lm(family)[0], 16)
+    assert not lean.has_lean_shape(tiny_lm("mistral")[0], 9)  # its window is 8
+    assert lean.has_lean_shape(tiny_lm("mistral")[0], 8)
 
 
 @ARCHITECTURES
@@ -134,12 +289,6 @@ def test_top_k_and_top_p_draw_from_the_tokens_that_transformers_keeps(changes, w
     torch.testing.assert_close(samples.logprobs_BC[:, 0], full, atol=1e-5, rtol=0)  # of the whole distribution
 
 
-def test_the_ends_of_the_uniform_numbers_never_draw_an_impossible_token():
-    logits_AV = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]]).expand(2, -1)
-    token_A, _ = decode._draw(logits_AV, torch.tensor([0.0, 1.0]), decode.Sampling(1, 1.0))
-    assert token_A.tolist() == [1, 2]
-
-
 def test_a_stop_id_that_is_not_eos_ends_a_row_and_is_part_of_it():
     model, text = tiny_lm()
     samples = draw(model, text)
@@ -177,11 +326,21 @@ def test_settings_without_sense_are_refused():
         sample(model, text, [[]], max_new_tokens=1, temperature=1.0, seeds=[1])
 
 
-def test_rows_that_are_done_are_reported():
-    model, text = tiny_lm()
+@ARCHITECTURES
+def test_rows_that_are_done_are_reported(architecture: str):
+    model, text = tiny_lm(architecture)
     heard: list[int] = []
     draw(model, text, batch_rows=10, on_rows=heard.append)
-    assert heard == [10, 10, 4]
+    assert sum(heard) == 24
+    assert min(heard) > 0
+
+
+@ARCHITECTURES
+def test_tokens_are_heard_when_they_are_drawn(architecture: str):
+    model, text = tiny_lm(architecture)
+    heard: list[list[int]] = [[] for _ in range(24)]
+    samples = draw(model, text, batch_rows=5, on_token=lambda row, token: heard[row].append(token))
+    assert heard == samples.completions()
 
 
 def test_a_policy_writes_the_same_for_a_prompt_wherever_it_stands():

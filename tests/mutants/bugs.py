@@ -6,6 +6,7 @@ from tests.mutants.measuring import MEASURING
 from tests.mutants.networks import NETWORKS
 from tests.mutants.people import PEOPLE
 from tests.mutants.precision import PRECISION
+from tests.mutants.sampling import SAMPLING
 from tests.mutants.training import TRAINING
 
-BUGS: tuple[Bug, ...] = (*EQUATIONS, *NETWORKS, *TRAINING, *PRECISION, *PEOPLE, *MEASURING)
+BUGS: tuple[Bug, ...] = (*EQUATIONS, *NETWORKS, *SAMPLING, *TRAINING, *PRECISION, *PEOPLE, *MEASURING)

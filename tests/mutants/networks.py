@@ -1,10 +1,9 @@
-"""Bugs in what models read and write: log-probabilities, positions, dropout, tokens, masks, sampling, scores."""
+"""Bugs in what models read and write: log-probabilities, positions, dropout, tokens, masks, scores."""
 
 from tests.mutants.bug import Bug
 
 LM, TEXT, SCALAR, HEAD = (f"instructloop/models/{name}.py" for name in ("lm", "text", "scalar", "head"))
 HIDDEN, PACKED, ATTENTION = (f"instructloop/models/{name}.py" for name in ("hidden", "packed", "attention"))
-SAMPLER, DECODE = "instructloop/models/sampler.py", "instructloop/models/decode.py"
 
 NETWORKS = (
     Bug(
@@ -224,78 +223,6 @@ NETWORKS = (
         "if differing or self.eos_id != other.eos_id:",
         "if self.eos_id != other.eos_id:",
         ("tests/models/test_text.py",),
-    ),
-    Bug(
-        "temperature_forgotten_in_sampling",
-        "pitfall 20",
-        DECODE,
-        "logprobs_AV = (logits_AV / sampling.temperature).log_softmax(-1)",
-        "logprobs_AV = logits_AV.log_softmax(-1)",
-        ("tests/models/test_sampler.py",),
-    ),
-    Bug(
-        "temperature_sampled_but_not_in_its_logprob",
-        "pitfall 20",
-        DECODE,
-        "return token_A1[:, 0], logprobs_AV.gather(1, token_A1)[:, 0]",
-        "return token_A1[:, 0], logits_AV.log_softmax(-1).gather(1, token_A1)[:, 0]",
-        ("tests/models/test_sampler.py",),
-    ),
-    Bug(
-        "greedy_rollouts",
-        "pitfall 29",
-        DECODE,
-        "token_A1 = torch.searchsorted(cumulative_AV, target_A[:, None], right=True)",
-        "token_A1 = kept_AV.argmax(-1, keepdim=True)",
-        ("tests/models/test_sampler.py",),
-    ),
-    Bug(
-        "sampling_positions_count_left_pads",
-        "pitfall 3",
-        DECODE,
-        "tokens_A1, position_A1 = tokens_BP, positions(attention_BP)",
-        "tokens_A1, position_A1 = tokens_BP, torch.arange(width, device=device).expand(num_rows, width)",
-        ("tests/models/test_sampler.py",),
-    ),
-    Bug(
-        "sampling_positions_stand_still",
-        "pitfall 3",
-        DECODE,
-        "token_A[:, None], position_A1[:, -1:] + 1",
-        "token_A[:, None], position_A1[:, -1:]",
-        ("tests/models/test_sampler.py",),
-    ),
-    Bug(
-        "end_of_text_outside_the_mask",
-        "pitfall 1",
-        DECODE,
-        "length_B[row_A[stopped_A]] = step + 1",
-        "length_B[row_A[stopped_A]] = step",
-        ("tests/models/test_sampler.py",),
-    ),
-    Bug(
-        "every_row_draws_the_same_numbers",
-        "pitfall 30",
-        SAMPLER,
-        "np.random.Philox(key=seed)) for seed in seeds]",
-        "np.random.Philox(key=seeds[0])) for _ in seeds]",
-        ("tests/models/test_sampler.py",),
-    ),
-    Bug(
-        "copies_of_a_prompt_get_the_same_sample",
-        "pitfall 30",
-        SAMPLER,
-        'names.append(f"{seen[prompt]}/{prompt}")',
-        "names.append(prompt)",
-        ("tests/models/test_sampler.py",),
-    ),
-    Bug(
-        "sampling_in_training_mode",
-        "pitfall 21",
-        SAMPLER,
-        "    model.eval()\n",
-        "",
-        ("tests/models/test_sampler.py",),
     ),
     Bug(
         "score_at_the_last_column",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class Typed:
 
 def sft(typed: Typed) -> None:
     """Fit a model to demonstrations and print its loss on those that were held out, before and after."""
-    config = _changed(small.sft(_machine(typed), seed=typed.seed), typed)
+    config = changed(small.sft(machine_of(typed.machine), seed=typed.seed), typed.verb, typed.changes, typed.settings)
     source = _source(typed.model, typed, "policy", (config.max_prompt_tokens, config.max_completion_tokens))
     with _place(typed) as place:
         rows = quick.data(place, _data(typed), "demonstrations")
@@ -64,7 +64,9 @@ def sft(typed: Typed) -> None:
 
 def reward(typed: Typed) -> None:
     """Fit a reward model to rankings and print how well it foretells those that were held out, beside the length."""
-    config = _changed(small.reward(_machine(typed), seed=typed.seed), typed)
+    config = changed(
+        small.reward(machine_of(typed.machine), seed=typed.seed), typed.verb, typed.changes, typed.settings
+    )
     source = _source(typed.model, typed, "policy", (config.max_prompt_tokens, config.max_completion_tokens))
     with _place(typed) as place:
         rows = quick.data(place, _data(typed), "rankings")
@@ -81,8 +83,10 @@ def reward(typed: Typed) -> None:
 def ppo(typed: Typed, reward: str, text: str | None, heldout_text: str | None, num_prompts: int) -> None:
     """Train a policy against a reward model and print scores and KL, held-out scores and loss on text."""
     data = _data(typed)
-    configured = small.ppo(_machine(typed), sources=(f"import:{data.name}",), ptx=text is not None, seed=typed.seed)
-    config = _changed(configured, typed)
+    configured = small.ppo(
+        machine_of(typed.machine), sources=(f"import:{data.name}",), ptx=text is not None, seed=typed.seed
+    )
+    config = changed(configured, typed.verb, typed.changes, typed.settings)
     tokens = (config.max_prompt_tokens, config.max_new_tokens)
     sources = {
         "init": _source(typed.model, typed, "policy", tokens),
@@ -160,31 +164,37 @@ def _say_run(typed: Typed, run: Run) -> None:
     print(f"where it comes from: {command(f'lineage {run.name}', typed.directory)}")
 
 
-def _machine(typed: Typed) -> small.Machine:
+def machine_of(word: str | None) -> small.Machine:
     """Return whose numbers are taken: those of --machine, else of a GPU if there is one."""
-    if typed.machine is None:
+    if word is None:
         import torch
 
         return "gpu" if torch.cuda.is_available() else "laptop"
     for known in small.MACHINES:
-        if typed.machine == known:
+        if word == known:
             return known
-    raise Usage(f"--machine {typed.machine!r} is unknown{suggestion(typed.machine, small.MACHINES)}")
+    raise Usage(f"--machine {word!r} is unknown{suggestion(word, small.MACHINES)}")
 
 
-def _changed(config: Config, typed: Typed) -> Config:
-    """Return the configuration with what was typed in it; Usage for a field that is set twice or of another step."""
-    changes = {name: value for name, value in typed.changes.items() if value is not None}
+def changed(
+    config: Config, step: str, options: Mapping[str, Any], settings: Sequence[str], *, among: Collection[str] = ()
+) -> Config:
+    """Return the configuration of a step with what was typed in it; options that are None were not given.
+
+    Usage for a field that is set twice, and for a step that is not this one or `among` others.
+    """
+    changes = {name: value for name, value in options.items() if value is not None}
     try:
-        settings = parse_set(typed.settings)
+        typed = parse_set(settings)
     except ValueError as error:
         raise Usage(str(error)) from error
-    if others := [step for step in settings if step != typed.verb]:
-        raise Usage(f"--set {others[0]}: the only step here is {typed.verb}: --set {typed.verb}.FIELD=VALUE")
-    fields = settings.get(typed.verb, {})
+    known = among or (step,)
+    if others := [name for name in typed if name not in known]:
+        raise Usage(f"--set {others[0]}: there is no such step here{suggestion(others[0], known)}")
+    fields = typed.get(step, {})
     if twice := sorted(fields.keys() & changes.keys()):
         raise Usage(f"{twice[0]} is set twice, by an option and by --set")
-    return merge_overrides(config, {**changes, **fields}, where=typed.verb)
+    return merge_overrides(config, {**changes, **fields}, where=step)
 
 
 def _source(name: str, typed: Typed, kind: Kind, tokens: tuple[int, int]) -> Callable[[quick.Place], Run]:

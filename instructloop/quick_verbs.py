@@ -142,6 +142,22 @@ def ppo(
     _do("ppo", {"step": step, "model": model, "dir": directory, "set": settings}, about | rows | more, changes)
 
 
+def plan(
+    model: Annotated[str, typer.Option(metavar="MODEL", help="An added model, a run here, a folder, OWNER/NAME.")],
+    recipe: Annotated[str, typer.Option(help="small, real or paper: whose numbers.")] = "small",
+    machine: Machine = None,
+    demonstrations: Annotated[str | None, typer.Option(metavar="FILE|N", help="To count, or how many.")] = None,
+    rankings: Annotated[str | None, typer.Option(metavar="FILE|N", help="Likewise.")] = None,
+    prompts: Annotated[str | None, typer.Option(metavar="FILE|N", help="Likewise, for PPO.")] = None,
+    settings: Settings = None,
+) -> None:
+    """Say what SFT, a reward model and PPO-ptx would take with a model: memory, operations, time; runs nothing."""
+    from instructloop import plan_commands
+
+    data = {"demonstrations": demonstrations, "rankings": rankings, "prompts": prompts}
+    plan_commands.show(model, recipe, machine, data, settings or ())
+
+
 def add_to(app: typer.Typer) -> None:
     """Give the command these verbs."""
     app.command(epilog="Example: instructloop sft --model smollm2 --data demonstrations.jsonl --to mine")(sft)
@@ -150,6 +166,9 @@ def add_to(app: typer.Typer) -> None:
     )
     example = "instructloop ppo --model sft --reward reward --data prompts.jsonl --text books.jsonl --to mine"
     app.command(epilog=f"Example: {example}")(ppo)
+    app.command(
+        epilog="Example: instructloop plan --model smollm2 --rankings pairs.jsonl --set ppo.num_iterations=100"
+    )(plan)
 
 
 def _do(verb: Verb, common: Mapping[str, Any], options: Mapping[str, Any], changes: Mapping[str, Any]) -> None:

@@ -35,6 +35,7 @@ LAYERS = {
     "model_commands": 5.8,
     "model_verbs": 5.9,
     "quick_commands": 5.8,
+    "plan_commands": 5.85,
     "quick_verbs": 5.9,
     "cli": 6,
 }

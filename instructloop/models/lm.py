@@ -72,6 +72,14 @@ def load_lm(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[PreTr
     return model.eval(), Text(tokenizer, stop_ids_of(model.generation_config))
 
 
+def load_text(path: str | Path) -> Text:
+    """Return the Text of a model's folder without its weights, the stop ids of its generation config apart."""
+    try:
+        return Text(AutoTokenizer.from_pretrained(str(path)))
+    except UNREADABLE as error:
+        raise ValueError(f"{path} has no tokenizer that transformers can read: {why(error)}") from error
+
+
 def stop_ids_of(config: PreTrainedConfig | GenerationConfig | None) -> Sequence[int]:
     """Return the ids that a model's or a generation's configuration calls EOS: none, one or several."""
     stops = getattr(config, "eos_token_id", None)

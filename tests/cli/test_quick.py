@@ -190,7 +190,11 @@ def test_another_file_is_held_out_when_it_is_given(call, model: Path, rankings: 
         (["sft", "--model", "tiny", "--data", "told.jsonl"], 2, "sft would be a step of a workspace's recipe"),
         (["--model", "tiny"], 2, "--model needs --data FILE beside it"),
         (["--model", "tiny", "--data", "told.jsonl", "--machine", "cpu"], 2, "--machine 'cpu' is unknown"),
-        (["--model", "tiny", "--data", "told.jsonl", "--set", "ppo.lr=1"], 2, "the only step here is sft"),
+        (
+            ["--model", "tiny", "--data", "told.jsonl", "--set", "ppo.lr=1"],
+            2,
+            "--set ppo: there is no such step here; known are sft",
+        ),
         (["--model", "tiny", "--data", "told.jsonl", "--lr", "1", "--set", "sft.lr=2"], 2, "lr is set twice"),
         (["--model", "tiny", "--data", "told.jsonl", "--lr", "-1"], 1, "sft.lr = -1.0: input should be greater than 0"),
         (["--model", "tinny", "--data", "told.jsonl"], 1, "no model is called 'tinny' and no folder"),

@@ -3,7 +3,7 @@
 from tests.mutants.bug import Bug
 
 HEADS, BENCHMARK = "instructloop/evals/head_to_head.py", "instructloop/evals/benchmark.py"
-RANKINGS = "instructloop/core/rankings.py"
+RANKINGS, COSTS = "instructloop/core/rankings.py", "instructloop/core/costs.py"
 GIVEN, GIVEN_ROWS = "instructloop/recipes/given_data.py", "instructloop/recipes/given_rows.py"
 SCORING, ACCURACY = "instructloop/evals/scoring.py", "instructloop/stages/reward_accuracy.py"
 
@@ -153,6 +153,38 @@ MEASURING = (
         "score_rows(reward, text, [[*p, *c] for p, c in",
         "score_rows(reward, text, [[*p, *c, text.eos_id] for p, c in",
         ("tests/stages/test_before_after.py",),
+    ),
+    Bug(
+        "planned_memory_without_masters",
+        "ours",
+        COSTS,
+        "how.itemsize < FLOAT32 and not how.is_adapter",
+        "False",
+        ("tests/core/test_costs.py",),
+    ),
+    Bug(
+        "planned_parameters_count_a_tied_one_twice",
+        "ours",
+        "instructloop/models/shape.py",
+        "parameters=sum(one.numel() for one in model.parameters())",
+        "parameters=sum(one.numel() for _, one in model.named_parameters(remove_duplicate=False))",
+        ("tests/models/test_shape.py",),
+    ),
+    Bug(
+        "planned_activations_without_those_of_the_mlp",
+        "ours",
+        COSTS,
+        "attention + 4 * shape.inner + ",
+        "attention + ",
+        ("tests/models/test_shape.py", "tests/core/test_costs.py"),
+    ),
+    Bug(
+        "planned_backward_costs_one_forward",
+        "ours",
+        COSTS,
+        "(2 if is_adapter else 3) * forward_flops",
+        "2 * forward_flops",
+        ("tests/core/test_costs.py", "tests/recipes/test_plan.py"),
     ),
     Bug(
         "entropy_in_nats",

@@ -1,0 +1,161 @@
+"""What the stages of a recipe would cost with a model: memory by part, floating-point operations, time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from instructloop.core import costs
+from instructloop.core.costs import Machine, Sampling, Shape, Training
+from instructloop.stages import s3_sft, s6_reward, s7_ppo
+
+CHUNK_BYTES = 2**26  # of logits at a time in models/head.py; four such tensors stand in the backward pass
+CACHE_BYTES, MAX_ROWS = 2**30, 256  # of a rollout's batch in models/decode.py
+EFFICIENCY = 0.5
+"""Share of the rate of plain matrix products that a whole training step reaches; docs/log.md has what was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How many rows a stage reads, and how many tokens their prompts and completions have on average."""
+
+    rows: int
+    prompt_tokens: float
+    completion_tokens: float
+    completions_per_row: float = 1.0
+
+    @property
+    def row_tokens(self) -> float:
+        """Tokens of a prompt with one completion."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one stage costs: `memory` stands at the same time, `flops` and `seconds` are of its parts."""
+
+    name: str
+    memory: dict[str, int]
+    flops: dict[str, float] = field(default_factory=dict[str, float])
+    seconds: float = 0.0
+
+    @property
+    def peak_bytes(self) -> int:
+        """All of its memory."""
+        return sum(self.memory.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The model that is planned for; `adapter_sides` are those of the layers that get the recipe's adapter."""
+
+    shape: Shape
+    adapter_sides: int
+    process_bytes: int  # Python, torch and transformers
+
+    def training(self, dtype: str, rank: int | None) -> Training:
+        """Return how a network of it is trained: whole, or by an adapter of a rank."""
+        itemsize = 4 if dtype == "float32" else 2
+        if rank is None:
+            return Training(itemsize, self.shape.parameters, False)
+        return Training(itemsize, costs.adapter_parameters(self.adapter_sides, rank), True)
+
+
+def sft(config: s3_sft.Config, model: Model, work: Work, machine: Machine) -> Cost:
+    """Return the cost of SFT, the loss on a tenth of the rows before and after among it."""
+    how = model.training(*precision(config))
+    longest = config.max_prompt_tokens + config.max_completion_tokens
+    rows = config.micro_batch_rows or config.batch_rows
+    memory = _trained(model, how) | {"activations": _activations(model.shape, rows, longest, how.itemsize)}
+    memory["logits"] = _logits(model.shape, rows * config.max_completion_tokens)
+    tokens, predicted = work.rows * work.row_tokens, work.rows * work.completion_tokens
+    step = costs.training_flops(model.shape, tokens, predicted, work.row_tokens, is_adapter=how.is_adapter)
+    forward = costs.forward_flops(model.shape, tokens, predicted, work.row_tokens)
+    flops = {"training": config.num_epochs * step, "held-out loss": (2 + config.num_epochs) * 0.1 * forward}
+    return _cost("sft", memory, flops, machine)
+
+
+def reward(config: s6_reward.Config, model: Model, work: Work, machine: Machine) -> Cost:
+    """Return the cost of a reward model: the fit, in which a prompt is read once for all its completions, and scores.
+
+    The scores of all completions are those after the fit, each with its prompt.
+    """
+    shape, how = model.shape, model.training(*precision(config))
+    per_row = work.completions_per_row
+    rows = config.micro_batch_rows or round(config.batch_prompts * per_row)
+    longest = config.max_prompt_tokens + config.max_completion_tokens
+    num_tokens = round(rows * (config.max_prompt_tokens / per_row + config.max_completion_tokens))
+    activations = costs.activation_bytes(shape, num_tokens, longest, how.itemsize)
+    tokens = work.rows * (work.prompt_tokens + per_row * work.completion_tokens)
+    step = costs.training_flops(shape, tokens, 0, work.row_tokens, is_adapter=how.is_adapter)
+    scores = costs.forward_flops(shape, work.rows * per_row * work.row_tokens, 0, work.row_tokens)
+    memory = _trained(model, how) | {"activations": activations}
+    return _cost("reward", memory, {"training": config.num_epochs * step, "scores": scores}, machine)
+
+
+def ppo(config: s7_ppo.Config, model: Model, work: Work, machine: Machine) -> Cost:
+    """Return the cost of PPO; every completion is taken to be as long as it may be."""
+    shape, how = model.shape, model.training(*precision(config))
+    longest = config.max_prompt_tokens + config.max_new_tokens
+    micro = config.micro_batch_rows or config.episodes_per_iteration // config.num_minibatches
+    at_once = min(
+        CACHE_BYTES // costs.cache_bytes(shape, longest, how.itemsize), MAX_ROWS, config.episodes_per_iteration
+    )
+    episodes = config.num_iterations * config.episodes_per_iteration
+    row_tokens = work.prompt_tokens + config.max_new_tokens
+    tokens, sampled = episodes * row_tokens, episodes * config.max_new_tokens
+    text_rows = config.num_iterations * config.num_minibatches * config.inner_epochs * config.num_ptx_rows
+    window = config.ptx_window_tokens or 0
+    forward = costs.forward_flops(shape, tokens, sampled, row_tokens)
+    bodies = costs.forward_flops(shape, tokens, 0, row_tokens)
+    factor = 2 if how.is_adapter else 3
+    flops = {
+        "sampling": forward,
+        "reference, reward, values": forward + 2 * bodies,
+        "updates": config.inner_epochs * factor * (forward + bodies),
+        "pretraining text": factor * costs.forward_flops(shape, text_rows * window, text_rows * window, window),
+    }
+    cost = _cost("ppo", _ppo_memory(config, model, how, (longest, micro, at_once)), flops, machine)
+    rollout = Sampling(config.episodes_per_iteration, work.prompt_tokens, config.max_new_tokens, at_once)
+    sampling = costs.sampling_seconds(shape, rollout, how.itemsize, machine, EFFICIENCY) * config.num_iterations
+    rest = sum(flops.values()) - flops["sampling"]
+    return Cost("ppo", cost.memory, flops, sampling + rest / (machine.flops * EFFICIENCY))
+
+
+def precision(config: object) -> tuple[str, int | None]:
+    """Return a configuration's dtype and the rank of its adapter."""
+    lora = getattr(config, "lora", None)
+    return getattr(config, "dtype", "float32"), None if lora is None else lora.rank
+
+
+def _ppo_memory(config: s7_ppo.Config, model: Model, how: Training, sizes: tuple[int, int, int]) -> dict[str, int]:
+    """Return the memory of PPO's four networks; an adapter's reference and reward model stand on the same weights."""
+    shape, (longest, micro, at_once) = model.shape, sizes
+    learner = costs.network_bytes(shape, how)
+    frozen = 0 if how.is_adapter else shape.parameters * how.itemsize
+    weights = shape.parameters * how.itemsize
+    memory = {"process": model.process_bytes, "policy": sum(learner.values())}
+    memory["value function"] = sum(learner.values()) - (weights if how.is_adapter else 0)
+    memory |= {"reference": frozen, "reward model": frozen, "moving average": how.trainable * costs.FLOAT32}
+    tokens = max(micro * longest, micro * (config.ptx_window_tokens or 0))
+    update = 2 * costs.activation_bytes(shape, tokens, longest, how.itemsize) + _logits(
+        shape, micro * config.max_new_tokens
+    )
+    cache = costs.cache_bytes(shape, at_once * longest, how.itemsize)
+    rollout = cache + 4 * at_once * shape.vocabulary * costs.FLOAT32 + (weights if how.is_adapter else 0)
+    return memory | ({"updates' activations": update} if update > rollout else {"rollout's cache and logits": rollout})
+
+
+def _trained(model: Model, how: Training) -> dict[str, int]:
+    return {"process": model.process_bytes, **costs.network_bytes(model.shape, how)}
+
+
+def _activations(shape: Shape, rows: int, longest: int, itemsize: int) -> int:
+    return costs.activation_bytes(shape, rows * longest, longest, itemsize)
+
+
+def _logits(shape: Shape, num_predicted: int) -> int:
+    return 4 * min(CHUNK_BYTES, num_predicted * shape.vocabulary * costs.FLOAT32)
+
+
+def _cost(name: str, memory: dict[str, int], flops: dict[str, float], machine: Machine) -> Cost:
+    return Cost(name, memory, flops, sum(flops.values()) / (machine.flops * EFFICIENCY))

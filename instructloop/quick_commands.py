@@ -18,6 +18,7 @@ from instructloop.label_commands import typed_fields
 from instructloop.models.kinds import Kind
 from instructloop.recipes import QUICK, label_files, quick, small
 from instructloop.runs import Run
+from instructloop.stages.prompts_file import read_rows
 from instructloop.talk.names import Found, find_model
 from instructloop.workspace import FILE, Workspace, merge_overrides, parse_set, suggestion
 
@@ -74,7 +75,9 @@ def reward(typed: Typed) -> None:
     _say_run(typed, fitted)
     found = fitted.summary
     if "accuracy_heldout" in found:
-        _say_accuracy(found)
+        _say_accuracy(
+            found, prompts={row["prompt_id"] for row in read_rows(rows.file("rankings.jsonl")) if _is_held(row)}
+        )
     else:
         print("held-out accuracy: no two held-out completions of a prompt that do not tie are short enough")
     print(f"next: {command(f'score {fitted.name} rows.jsonl', typed.directory)}")
@@ -135,12 +138,21 @@ def _exponential(interval: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if value is None else math.exp(value) for name, value in values.items()}
 
 
-def _say_accuracy(found: Mapping[str, Any]) -> None:
-    print(f"held-out accuracy: {shown(found['accuracy_heldout'])}, {_sizes(found['accuracy_heldout'], 'comparisons')}")
+def _say_accuracy(found: Mapping[str, Any], prompts: Collection[str]) -> None:
+    """Print the accuracy on rankings of these prompts; where there is one, completions are what is drawn."""
+    accuracy = found["accuracy_heldout"]
+    drawn = "prompts" if len(prompts) > 1 else "completions of one prompt"
+    print(
+        f"held-out accuracy: {shown(accuracy)}, n = {accuracy['n']:,} comparisons of {accuracy['n_clusters']:,} {drawn}"
+    )
     print(f"of the longer completion winning: {shown(found['baselines']['longer'])}")
     pull = found["length_correlation"]
     print(f"correlation of score and length inside a prompt: {'none to tell' if pull is None else f'{pull:.3f}'}")
-    print("  95 % intervals clustered by prompt; a tie of scores or lengths counts a half")
+    print(f"  95 % intervals clustered by {drawn.split()[0][:-1]}; a tie of scores or lengths counts a half")
+
+
+def _is_held(row: Mapping[str, Any]) -> bool:
+    return row["split"] == "valid"
 
 
 def shown(interval: Mapping[str, Any]) -> str:
@@ -203,17 +215,27 @@ def _source(name: str, typed: Typed, kind: Kind, tokens: tuple[int, int]) -> Cal
     from instructloop.models.lm import context_of
 
     if Path(name).suffix == ".gguf" or is_of_the_hub(name):
-        return lambda place: quick.model(place, name, label_files.name_of(Path(name).stem))
+
+        def bring(place: quick.Place) -> Run:
+            run = quick.model(place, name, label_files.name_of(Path(name).stem))
+            _check_context(name, context_of(run.file("model")), tokens)
+            return run
+
+        return bring
     found = find_model(name, typed.directory if (typed.directory / FILE).exists() else None, kind)
     if found.prefix:
         raise ValueError(f"{name} is a prompt before another policy: name the policy itself")
-    limit = context_of(found.folder)
+    _check_context(name, context_of(found.folder), tokens)
+    return lambda place: _run_of(found, place)
+
+
+def _check_context(name: str, limit: int | None, tokens: tuple[int, int]) -> None:
+    """Refuse rows that may be longer than the model reads: some models fail on them, others read noise."""
     if limit is not None and sum(tokens) > limit:
         raise ValueError(
             f"a prompt of {tokens[0]} tokens and a completion of {tokens[1]} are {sum(tokens)}, but {name} reads at "
             f"most {limit}: --max-prompt-tokens and --max-completion-tokens set how long they may be"
         )
-    return lambda place: _run_of(found, place)
 
 
 def _run_of(found: Found, place: quick.Place) -> Run:

@@ -135,7 +135,7 @@ def _beside(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _kind(run: Run) -> Any:
-    for kind in WRITTEN:
+    for kind in reversed(WRITTEN):  # beside rankings there may be demonstrations that were made of them
         if f"{kind}.jsonl" in run.outputs:
             return kind
     files_there = ", ".join(run.outputs) or "nothing: it is not finished"

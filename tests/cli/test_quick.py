@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from instructloop.files import read_jsonl
 from instructloop.models.lm import save_lm
 from instructloop.runs import Run
 from tests.stages.small import Crash, crash_after, same_training, weights
@@ -106,38 +107,37 @@ def test_a_reward_model_is_measured_on_held_out_pairs_beside_their_length(
 
 
 @pytest.fixture
-def taught(call, model: Path, rankings: Path) -> Path:
-    """A folder with a reward model that likes "woof"."""
-    call("reward", "--model", model, "--data", rankings, "--to", "out", "--lr", "0.01", "--epochs", "2", *SHORT)
+def taught(call, model: Path, rankings: Path, tmp_path: Path) -> Path:
+    """A folder with a policy that says woof or miaow, as likely, and a reward model that likes woof."""
+    told = [{"prompt": f"Dog {i}?", "completion": f"{('woof', 'miaow')[i % 2]} {i % 3}"} for i in range(60)]
+    both = ("--to", "out", "--lr", "0.01", *SHORT)
+    call("sft", "--model", model, "--data", rows(tmp_path / "both.jsonl", told), "--epochs", "6", *both)
+    call("reward", "--model", "sft", "--data", rankings, "--epochs", "2", *both)
     return Path("out")
 
 
 def test_ppo_learns_from_a_reward_model_and_says_what_it_did_to_held_out_prompts(
-    call, model: Path, rankings: Path, taught: Path, tmp_path: Path
+    call, rankings: Path, taught: Path, tmp_path: Path
 ):
     text = rows(tmp_path / "text.jsonl", [{"text": f"The dog {i} barks. The cat sleeps."} for i in range(100)])
-    command = ("ppo", "--model", model, "--reward", "reward", "--data", rankings, "--to", taught, *SHORT)
-    small = ("--iterations", "12", "--episodes", "32", "--lr", "0.003", "--kl-coef", "0.01", "--eval-prompts", "6")
-    said = call(
-        *command,
-        *small,
-        "--text",
-        text,
-        "--set",
-        "ppo.ptx_window_tokens=24",
-        "--set",
-        "ppo.value_lr=0.003",
-        "--set",
-        "ppo.dtype=float32",
-    )
+    command = ("ppo", "--model", "sft", "--reward", "reward", "--data", rankings, "--text", text, "--to", taught)
+    small = ("--iterations", "10", "--episodes", "32", "--lr", "0.003", "--kl-coef", "0.01", "--eval-prompts", "6")
+    limits = ("--max-prompt-tokens", "40", "--max-completion-tokens", "8", "--set", "ppo.ptx_window_tokens=24")
+    said = call(*command, *small, *limits, "--set", "ppo.value_lr=0.003", "--set", "ppo.dtype=float32")
     assert said.code == 0, said.err
     first, last = (number(rf"score .*?(-?[\d.]+) {when}", said.out) for when in ("first", "last"))
-    assert last > first + 0.5  # of a score whose spread over the rollouts is about 1
+    completions = read_jsonl(Run.find(taught / "runs", "ppo").file("samples.jsonl"))
+    share = [
+        sum("woof" in row["completion"] for row in completions if row["iteration"] in of) / (4 * len(of))
+        for of in ((1, 2), (9, 10))
+    ]
+    assert last > first + 0.5
+    assert share[1] >= 0.75 > share[0]  # a half to begin with
     assert "n = 6 prompts" in said.out
     assert re.search(r"held-out text: perplexity [\d.]+ \[[\d., ]+\] before, [\d.]+ \[[\d., ]+\] after", said.out)
     run = Run.find(taught / "runs", "ppo")
     assert {role: parent.stage for role, parent in run.parents.items()} == {
-        "init": "import",
+        "init": "s3_sft",
         "reward": "s6_reward",
         "prompts": "import",
         "pretraining": "import",
@@ -173,6 +173,24 @@ def test_ppo_is_refused_what_it_cannot_do(
     )
     assert (said.code, said.err.count("\n")) == (code, 1), said.err
     assert error in said.err
+
+
+def test_pairs_under_one_question_are_counted_by_their_completions(call, model: Path, tmp_path: Path):
+    pairs = [{"prompt": "", "chosen": f"woof {i}", "rejected": f"miaow {i}"} for i in range(50)]
+    file = rows(tmp_path / "jokes.jsonl", pairs)
+    said = call("reward", "--model", model, "--data", file, "--prompt", "Which is funnier?", *SHORT)
+    assert said.code == 0, said.err
+    assert "n = 5 comparisons of 10 completions of one prompt" in said.out
+
+
+def test_labels_of_a_run_go_out_again(call, model: Path, rankings: Path):
+    call("reward", "--model", model, "--data", rankings, *SHORT)
+    said = call("export", "import-pairs", "--shape", "pairs", "--to", "again.jsonl")
+    assert said.code == 0, said.err
+    written = {tuple(sorted(json.loads(line).items())) for line in Path("again.jsonl").read_text().splitlines()}
+    kept = {tuple(sorted(json.loads(line).items())) for line in rankings.read_text().splitlines()}
+    assert {dict(row)["chosen"] for row in written} == {dict(row)["chosen"] for row in kept}
+    assert len(written) == 60
 
 
 def test_another_file_is_held_out_when_it_is_given(call, model: Path, rankings: Path, tmp_path: Path):

@@ -17,7 +17,7 @@ from instructloop.core.returns import FixedKL
 from instructloop.models.lm import disable_dropout, load_lm
 from instructloop.models.scalar import ScalarModel
 from instructloop.runs import Run
-from instructloop.train.device import to_training_device
+from instructloop.train.device import Dtype, to_training_device
 from instructloop.train.language import adam, lm_task
 from instructloop.train.loop import FitConfig, Task, fit
 from instructloop.train.ppo import Iterations, ppo_task
@@ -38,6 +38,7 @@ class Rules:
     episodes_per_iteration: int
     num_minibatches: int
     micro_batch_rows: int | None
+    dtype: Dtype
     temperature: float = 1.0
     gamma: float = 1.0
     lam: float = 0.95
@@ -51,7 +52,6 @@ class Rules:
     clip_value: float = 0.2
     ptx_coef: float = 0.0
     num_ptx_rows: int = 0
-    dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 1
 
 
@@ -66,9 +66,9 @@ def ppo(work: Work, prompts: list[list[int]], asked: argparse.Namespace, run: Ru
     for model in (policy, ref, reward, value):
         model.requires_grad_(model in (policy, value))
         disable_dropout(model)
-        to_training_device(model).eval()
+        to_training_device(model, asked.precision).eval()
     actors = Actors(policy, value, ref, reward, text)
-    rules = Rules(work["completion_tokens"], work["episodes"], work["minibatches"], asked.micro_batch)
+    rules = Rules(work["completion_tokens"], work["episodes"], work["minibatches"], asked.micro_batch, asked.precision)
     facts: dict[str, float] = {}
 
     def heard(_: int, __: Sequence[int], episodes: Episodes) -> None:
@@ -92,7 +92,7 @@ def reward(work: Work, rows: list[dict[str, Any]], asked: argparse.Namespace, ru
     """Give one step of the reward model a turn, on all comparisons of `rows` prompts."""
     model, text = ScalarModel.load(asked.folder / "reward")
     disable_dropout(model)
-    to_training_device(model).eval()
+    to_training_device(model, asked.precision).eval()
     ranking = tuple((number,) for number in range(work["completions_per_prompt"]))
     prompts = [
         RankedPrompt(str(i), tuple([*row["prompt"], *one] for one in row["completions"]), (ranking,))
@@ -116,7 +116,7 @@ def sft(work: Work, rows: list[dict[str, list[int]]], asked: argparse.Namespace,
     """Give one pass over the demonstrations a turn; the loss is on their completions."""
     model, text = load_lm(asked.folder / "policy")
     disable_dropout(model)
-    to_training_device(model).train(False)
+    to_training_device(model, asked.precision).train(False)
     epochs = Epochs(
         len(rows),
         lambda index: LMBatch(
@@ -161,7 +161,7 @@ def main() -> None:
     """Work at one's turns until no more is asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--precision", choices=("float32",), default="float32")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--micro-batch", type=int, default=16)
     asked = parser.parse_args()

@@ -41,7 +41,8 @@ torture: setup  ## kill the loop again and again, fill its disk, take its right 
 
 bench: setup  ## how fast this checkout is here: PPO by phases, and what doubling costs; minutes
 	$(BIN)/python -m benchmarks.ppo_iteration --write
-	$(BIN)/python -m benchmarks.growth --write
+	$(BIN)/python -m benchmarks.training_step --write
+	$(BIN)/python -m benchmarks.growth --setting "--precision bfloat16" --write
 	$(BIN)/python -m benchmarks.tables
 
 peers: setup  ## the environments in which TRL runs beside it: python -m benchmarks.peers WORKLOAD

@@ -26,10 +26,11 @@ from benchmarks.workers import compare
 from benchmarks.workloads import SHAPES, Workload, make, own_command
 from instructloop.models.lm import completion_logprobs, load_lm
 from instructloop.models.sampler import sample
-from instructloop.train.device import to_training_device
+from instructloop.train.device import Dtype, to_training_device
 
 NOT_HERE = "skipped: torch finds no CUDA device here; run this where there is one"
-PEER_SETTING = "--precision bfloat16"
+PEERS = ("--precision autocast", "--precision bfloat16")
+OURS = ("--precision bfloat16 --micro-batch 64",)
 MAX_DIFFERENCE = (
     1e-3  # nats, float32, of a sampled token's log-probability; matrix products of other shapes round apart
 )
@@ -93,21 +94,23 @@ def iteration(
     """Return times and shares of the bounds of our settings, and how many times as fast as TRL the fastest is."""
     make(workload, folder)
     commands = {setting: own_command(folder, setting) for setting in settings}
-    peer = {"trl": peer_command("ppo", folder, PEER_SETTING)} if with_peer else {}
-    times, arms = compare(commands | peer, repeats=repeats)
+    peers = {f"trl {setting}": peer_command("ppo", folder, setting) for setting in PEERS if with_peer}
+    times, arms = compare(commands | peers, repeats=repeats)
     for setting in settings:
         arms[setting] |= shares(workload, arms[setting], dtype_of(setting), bounds)
     best = min(settings, key=lambda setting: times[setting].median)
-    compared = {"times_as_fast": ratio(times["trl"], times[best]), "of": ["trl", best]} if with_peer else {}
+    if not with_peer:
+        return {"workload": asdict(workload), "arms": arms}
+    peer = min(peers, key=lambda arm: times[arm].median)
+    compared = {"times_as_fast": ratio(times[peer], times[best]), "of": [peer, best]}
     return {"workload": asdict(workload), "arms": arms, **compared}
 
 
-def decoding(workload: Workload, folder: Path, bounds: Rates, dtype: str, *, repeats: int) -> dict[str, Any]:
+def decoding(workload: Workload, folder: Path, bounds: Rates, dtype: Dtype, *, repeats: int) -> dict[str, Any]:
     """Return tokens a second of sampling alone and the share of the memory's rate, prompts and scoring left out."""
     make(workload, folder)
-    model, text = load_lm(folder / "policy", getattr(torch, dtype))
-    nn_device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.nn.Module.to(model, nn_device)
+    model, text = load_lm(folder / "policy")
+    to_training_device(model.requires_grad_(False), dtype)
     _, prompts = read(folder)
     rows = prompts[: workload.episodes]
 
@@ -198,7 +201,7 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     plan = SMALL if asked.tiny else LARGE
     with_peer = (FOLDER / "ppo" / ".made").is_file() and not asked.tiny
-    found = measure(plan, ("--precision float32",), with_peer=with_peer)
+    found = measure(plan, OURS, with_peer=with_peer)
     if asked.write:
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
         write("gpu", result(found, device=name))

@@ -154,6 +154,7 @@ def _fit(
     fit(task, adam(groups, LR, **ADAM), lambda _: 1.0, config, run, after_step=after_step)
 
 
+MICRO_BATCHES = {"ppo": 16, "reward": 32, "sft": 16}
 TASKS: dict[str, Callable[..., None]] = {"ppo": ppo, "reward": reward, "sft": sft}
 
 
@@ -163,11 +164,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--micro-batch", type=int, default=16)
+    parser.add_argument("--micro-batch", type=int, help="rows; what the stage has by default if not given")
     asked = parser.parse_args()
     turns = Turns()
     torch.set_num_threads(asked.threads)
     work, rows = read(asked.folder)
+    asked.micro_batch = asked.micro_batch or MICRO_BATCHES[work["task"]]
     with tempfile.TemporaryDirectory() as folder:
         run = Run.start(Path(folder), "benchmark", name="benchmark", round=0, config={}, parents={})
         TASKS[work["task"]](work, rows, asked, run, turns)

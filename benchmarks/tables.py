@@ -107,8 +107,8 @@ def phases(folder: Path) -> str:
             *(seconds(arm["seconds"][phase]) for phase in ("rollout", "score", "update")),
             seconds(arm["median"]),
             str(arm["tokens_per_second"]),
-            *(f"{100 * arm['arithmetic_share'][phase]:.0f} %" for phase in ("score", "update", "all")),
-            f"{100 * arm['decoding_bandwidth_share']:.0f} %",
+            *(percent(arm["arithmetic_share"][phase]) for phase in ("score", "update", "all")),
+            percent(arm["decoding_bandwidth_share"]),
             str(arm["peak_mebibytes"]),
         ]
         for one in (result["found"] if result else ())
@@ -152,10 +152,59 @@ def growth(folder: Path) -> str:
     return table(head, rows) + conditions([result] if result else ())
 
 
+def decoding(folder: Path) -> str:
+    """Return tokens a second of sampling beside the best of `generate`, and the shares of the bounds."""
+    result = latest("decoding", folder)
+    rows = []
+    for one in result["found"] if result else ():
+        for arm, compared in one.get("times_the_best_peer", {}).items():
+            share = one["share_of_bound"][arm]
+            rows.append(
+                [
+                    f"{one['case']}: {one['prompts']} prompts, {one['rows']} rows, {one['shape']}",
+                    f"{one['tokens_per_second'][one['best_peer']]:,}",
+                    one["best_peer"],
+                    f"{one['tokens_per_second'][arm]:,}",
+                    plain(arm),
+                    times(compared),
+                    percent(share["memory"]),
+                    percent(share["products"]),
+                ]
+            )
+    head = ["what is decoded", "`generate`, tokens/s", "at", "instructloop", "at", "times as fast"]
+    head += ["of the memory rate", "of the matrix rate"]
+    return table(head, rows) + rate(result) + conditions([result] if result else ())
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage."""
+    return f"{100 * share:.0f} %"
+
+
+def training_step(folder: Path) -> str:
+    """Return real tokens a second of forward and backward, padded, packed and with a prompt computed once."""
+    names = [f"training_step-{size}-{dtype}" for size in ("small", "135m") for dtype in ("float32", "bfloat16")]
+    found = [result for name in names if (result := latest(name, folder))]
+    arms = ("padded", "packed", "shared")
+    rows = [
+        [
+            f"{one['loss']}, {result['size']}, {result['dtype']}",
+            *(f"{one['tokens_per_second'][arm]:,.0f}" if arm in one["tokens_per_second"] else "" for arm in arms),
+            *(times(one["ratio"][arm]) if arm in one["ratio"] else "" for arm in arms[1:]),
+        ]
+        for result in found
+        for one in result["found"]
+    ]
+    head = ["loss", "padded, tokens/s", "packed", "prompt computed once", "packed, times as fast", "prompt once"]
+    return table(head, rows) + conditions(found)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "peers": peers,
     "settings": settings,
     "phases": phases,
+    "decoding": decoding,
+    "training-step": training_step,
     "growth": growth,
 }
 

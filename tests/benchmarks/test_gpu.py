@@ -21,12 +21,12 @@ def test_what_needs_no_process_of_its_own_runs(tmp_path):
 
 @pytest.mark.slow
 def test_every_part_runs():
-    found = gpu.measure(gpu.SMALL, ("--precision float32 --threads 1",), with_peer=False)
+    found = gpu.measure(gpu.SMALL, ("--precision bfloat16 --threads 1",), with_peer=False)
     assert found["check"][0]["largest_difference_nats"] < 1e-4
     (arm,) = found["iteration"][0]["arms"].values()
     assert arm["arithmetic_share"]["update"] > 0
     assert found["decoding"][0]["rows"] == 8
-    assert found["memory"][0]["peak"]["--precision float32 --threads 1"]["peak_mebibytes"] > 100
+    assert found["memory"][0]["peak"]["--precision bfloat16 --threads 1"]["peak_mebibytes"] > 100
 
 
 def test_a_sampler_that_disagrees_with_training_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path):

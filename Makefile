@@ -39,8 +39,9 @@ mutants: setup  ## plant bugs one at a time in a copy; the tests must catch each
 torture: setup  ## kill the loop again and again, fill its disk, take its right to write; in the end nothing is different
 	$(BIN)/python -m tests.torture
 
-bench: setup  ## how fast this checkout is here: PPO by phases, and what doubling costs; minutes
+bench: setup  ## how fast this checkout is here: PPO, decoding, a training step, what doubling costs; minutes
 	$(BIN)/python -m benchmarks.ppo_iteration --write
+	$(BIN)/python -m benchmarks.decoding fixed natural --write
 	$(BIN)/python -m benchmarks.training_step --write
 	$(BIN)/python -m benchmarks.growth --setting "--precision bfloat16" --write
 	$(BIN)/python -m benchmarks.tables

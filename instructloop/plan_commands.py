@@ -67,7 +67,7 @@ def show(name: str, recipe: str, machine: str | None, data: Mapping[str, str | N
         dtype, _ = plan.precision(config)
         lora = getattr(config, "lora", None)
         sides = 0 if lora is None else adapter_sides(described, lora.targets)
-        machine_at_hand = Machine(rates.flops[dtype], rates.copied, rates.free_bytes + rates.process_bytes)
+        machine_at_hand = Machine(rates.flops[dtype], rates.copied, most_bytes(rates), rates.is_gpu)
         costs.append(stage(config, plan.Model(shape, sides, rates.process_bytes), work, machine_at_hand))
     print(f"recipe {recipe}, {small_machine}: {_precisions(configs)}")
     for cost, work in zip(costs, works, strict=True):
@@ -179,8 +179,13 @@ def _table(costs: Sequence[plan.Cost]) -> Table:
     return table
 
 
+def most_bytes(rates: Rates) -> int:
+    """Return the memory that a process may have."""
+    return rates.free_bytes + rates.process_bytes
+
+
 def _check_fit(costs: Sequence[plan.Cost], rates: Rates) -> None:
-    most = rates.free_bytes + rates.process_bytes
+    most = most_bytes(rates)
     if large := [cost for cost in costs if cost.peak_bytes > most]:
         needs = ", ".join(f"{cost.name} needs {cost.peak_bytes / 1e9:.1f} GB" for cost in large)
         raise ValueError(

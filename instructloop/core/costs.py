@@ -58,16 +58,19 @@ def network_bytes(shape: Shape, how: Training) -> dict[str, int]:
     }
 
 
-def activation_bytes(shape: Shape, num_tokens: int, row_tokens: int, itemsize: int) -> int:
+def activation_bytes(shape: Shape, num_tokens: int, row_tokens: int, itemsize: int, *, is_fused: bool) -> int:
     """Return what one forward keeps for its backward, of `num_tokens` in rows of `row_tokens`, without the head.
 
     A token keeps in a layer: the residual stream, its norm and the norm times its weight, before attention and before
-    the MLP (6 D); queries and what attention gathers (2 H E), keys and values (2 G E); gate, its activation, the
-    other half and their product (4 F); a probability for each head and token of its row (H T).
+    the MLP (6 D; norms see float32, so 8 D in bfloat16); queries and what attention gathers (2 H E), keys and values
+    (2 G E); gate, its activation, the other half and their product (4 F); a probability for each head and token of its
+    row (H T), or where attention is fused in their place keys and values once more for every head (2 H E).
     """
-    attention = 2 * shape.heads * shape.head_width + 2 * shape.groups * shape.head_width
-    kept = 6 * shape.width + attention + 4 * shape.inner + shape.heads * row_tokens
-    return shape.layers * num_tokens * kept * itemsize
+    of_heads = shape.heads * shape.head_width
+    stream = (6 if itemsize == FLOAT32 else 8) * shape.width
+    attention = 2 * of_heads + 2 * shape.groups * shape.head_width
+    attention += 2 * of_heads if is_fused else shape.heads * row_tokens
+    return shape.layers * num_tokens * (stream + attention + 4 * shape.inner) * itemsize
 
 
 def cache_bytes(shape: Shape, num_tokens: int, itemsize: int) -> int:
@@ -103,6 +106,7 @@ class Machine:
     flops: float
     copied: float
     memory: int
+    is_gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)

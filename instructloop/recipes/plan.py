@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from instructloop.core import costs
 from instructloop.core.costs import Machine, Sampling, Shape, Training
+from instructloop.models.attention import FUSED_WIDTH
+from instructloop.models.decode import CACHE_BYTES, MAX_ROWS
+from instructloop.models.head import CHUNK_BYTES
 from instructloop.stages import s3_sft, s6_reward, s7_ppo
 
-CHUNK_BYTES = 2**26  # of logits at a time in models/head.py; four such tensors stand in the backward pass
-CACHE_BYTES, MAX_ROWS = 2**30, 256  # of a rollout's batch in models/decode.py
 EFFICIENCY = 0.5
 """Share of the rate of plain matrix products that a whole training step reaches; docs/log.md has what was measured."""
 
@@ -65,7 +66,7 @@ def sft(config: s3_sft.Config, model: Model, work: Work, machine: Machine) -> Co
     how = model.training(*precision(config))
     longest = config.max_prompt_tokens + config.max_completion_tokens
     rows = config.micro_batch_rows or config.batch_rows
-    memory = _trained(model, how) | {"activations": _activations(model.shape, rows, longest, how.itemsize)}
+    memory = _trained(model, how) | {"activations": _activations(model.shape, rows * longest, longest, how, machine)}
     memory["logits"] = _logits(model.shape, rows * config.max_completion_tokens)
     tokens, predicted = work.rows * work.row_tokens, work.rows * work.completion_tokens
     step = costs.training_flops(model.shape, tokens, predicted, work.row_tokens, is_adapter=how.is_adapter)
@@ -84,7 +85,7 @@ def reward(config: s6_reward.Config, model: Model, work: Work, machine: Machine)
     rows = config.micro_batch_rows or round(config.batch_prompts * per_row)
     longest = config.max_prompt_tokens + config.max_completion_tokens
     num_tokens = round(rows * (config.max_prompt_tokens / per_row + config.max_completion_tokens))
-    activations = costs.activation_bytes(shape, num_tokens, longest, how.itemsize)
+    activations = _activations(shape, num_tokens, longest, how, machine)
     tokens = work.rows * (work.prompt_tokens + per_row * work.completion_tokens)
     step = costs.training_flops(shape, tokens, 0, work.row_tokens, is_adapter=how.is_adapter)
     scores = costs.forward_flops(shape, work.rows * per_row * work.row_tokens, 0, work.row_tokens)
@@ -114,7 +115,7 @@ def ppo(config: s7_ppo.Config, model: Model, work: Work, machine: Machine) -> Co
         "updates": config.inner_epochs * factor * (forward + bodies),
         "pretraining text": factor * costs.forward_flops(shape, text_rows * window, text_rows * window, window),
     }
-    cost = _cost("ppo", _ppo_memory(config, model, how, (longest, micro, at_once)), flops, machine)
+    cost = _cost("ppo", _ppo_memory(config, model, (longest, micro, at_once), machine), flops, machine)
     rollout = Sampling(config.episodes_per_iteration, work.prompt_tokens, config.max_new_tokens, at_once)
     sampling = costs.sampling_seconds(shape, rollout, how.itemsize, machine, EFFICIENCY) * config.num_iterations
     rest = sum(flops.values()) - flops["sampling"]
@@ -127,9 +128,9 @@ def precision(config: object) -> tuple[str, int | None]:
     return getattr(config, "dtype", "float32"), None if lora is None else lora.rank
 
 
-def _ppo_memory(config: s7_ppo.Config, model: Model, how: Training, sizes: tuple[int, int, int]) -> dict[str, int]:
+def _ppo_memory(config: s7_ppo.Config, model: Model, sizes: tuple[int, int, int], machine: Machine) -> dict[str, int]:
     """Return the memory of PPO's four networks; an adapter's reference and reward model stand on the same weights."""
-    shape, (longest, micro, at_once) = model.shape, sizes
+    shape, how, (longest, micro, at_once) = model.shape, model.training(*precision(config)), sizes
     learner = costs.network_bytes(shape, how)
     frozen = 0 if how.is_adapter else shape.parameters * how.itemsize
     weights = shape.parameters * how.itemsize
@@ -137,9 +138,7 @@ def _ppo_memory(config: s7_ppo.Config, model: Model, how: Training, sizes: tuple
     memory["value function"] = sum(learner.values()) - (weights if how.is_adapter else 0)
     memory |= {"reference": frozen, "reward model": frozen, "moving average": how.trainable * costs.FLOAT32}
     tokens = max(micro * longest, micro * (config.ptx_window_tokens or 0))
-    update = 2 * costs.activation_bytes(shape, tokens, longest, how.itemsize) + _logits(
-        shape, micro * config.max_new_tokens
-    )
+    update = 2 * _activations(shape, tokens, longest, how, machine) + _logits(shape, micro * config.max_new_tokens)
     cache = costs.cache_bytes(shape, at_once * longest, how.itemsize)
     rollout = cache + 4 * at_once * shape.vocabulary * costs.FLOAT32 + (weights if how.is_adapter else 0)
     return memory | ({"updates' activations": update} if update > rollout else {"rollout's cache and logits": rollout})
@@ -149,11 +148,13 @@ def _trained(model: Model, how: Training) -> dict[str, int]:
     return {"process": model.process_bytes, **costs.network_bytes(model.shape, how)}
 
 
-def _activations(shape: Shape, rows: int, longest: int, itemsize: int) -> int:
-    return costs.activation_bytes(shape, rows * longest, longest, itemsize)
+def _activations(shape: Shape, num_tokens: int, longest: int, how: Training, machine: Machine) -> int:
+    is_fused = machine.is_gpu or longest >= FUSED_WIDTH
+    return costs.activation_bytes(shape, num_tokens, longest, how.itemsize, is_fused=is_fused)
 
 
 def _logits(shape: Shape, num_predicted: int) -> int:
+    """Return the memory of logits: in the backward pass of a chunk four tensors of them stand at the same time."""
     return 4 * min(CHUNK_BYTES, num_predicted * shape.vocabulary * costs.FLOAT32)
 
 

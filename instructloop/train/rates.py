@@ -24,6 +24,7 @@ class Rates:
     copied: float
     free_bytes: int
     process_bytes: int  # what this process has taken so far: Python, torch and transformers
+    is_gpu: bool = False
 
 
 def measure(rows: int, width: int, inner: int) -> Rates:
@@ -41,7 +42,7 @@ def measure(rows: int, width: int, inner: int) -> Rates:
     free = torch.cuda.mem_get_info()[0] if is_gpu else free_memory()
     taken = 0 if is_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - 2 * COPIED_BYTES
     where = torch.cuda.get_device_name() if is_gpu else "the processor"
-    return Rates(where, torch.get_num_threads(), flops, copied, free, taken)
+    return Rates(where, torch.get_num_threads(), flops, copied, free, taken, is_gpu)
 
 
 def free_memory() -> int:

@@ -45,7 +45,10 @@ def test_a_network_is_16_bytes_a_weight_or_18_with_masters_or_hardly_more_than_i
 def test_activations_are_what_a_layer_keeps_of_a_token():
     # 6 x 10 of the residual stream, 2 x 10 queries and gathered, 2 x 5 keys and values, 4 x 20 of the MLP,
     # 2 heads x 7 probabilities: 184 a layer; 2 layers, 3 tokens, 4 bytes
-    assert activation_bytes(SHAPE, 3, 7, 4) == 2 * 3 * 184 * 4
+    assert activation_bytes(SHAPE, 3, 7, 4, is_fused=False) == 2 * 3 * 184 * 4
+    # in bfloat16 8 x 10 of the stream; fused, 2 x 10 for repeated keys and values in place of 2 x 7
+    assert activation_bytes(SHAPE, 3, 7, 2, is_fused=False) == 2 * 3 * 204 * 2
+    assert activation_bytes(SHAPE, 3, 7, 4, is_fused=True) == 2 * 3 * 190 * 4
     assert cache_bytes(SHAPE, 11, 2) == 2 * 2 * 5 * 11 * 2  # keys and values, layers, 1 x 5, tokens, bytes
 
 

@@ -47,9 +47,16 @@ def test_operations_are_those_that_torch_counts():
     assert forward_flops(shape, 60, 60, 20) + half == pytest.approx(counter.get_total_flops(), rel=0.01)  # norms
 
 
-def test_activations_are_what_autograd_keeps():
+@pytest.mark.parametrize(("dtype", "itemsize"), [(torch.float32, 4), (torch.bfloat16, 2)])
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_activations_are_what_autograd_keeps(
+    dtype: torch.dtype, itemsize: int, is_fused: bool, monkeypatch: pytest.MonkeyPatch
+):
     """Within a seventh: a few tensors without a name of their own are kept, too, and some are shared."""
     model, _ = tiny_lm(width=64, context=256)
+    model.to(dtype)
+    if is_fused:
+        monkeypatch.setattr("instructloop.models.attention.FUSED_WIDTH", 0)
     tokens_BT = torch.randint(3, 290, (4, 100), generator=torch.Generator().manual_seed(0))
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
@@ -64,4 +71,5 @@ def test_activations_are_what_autograd_keeps():
         loss = completion_logprobs(model, tokens_BT, torch.ones_like(tokens_BT, dtype=torch.bool), 50, temperature=1.0)
     assert loss.requires_grad
     # The last token predicts nothing, so rows of 99 are read.
-    assert activation_bytes(shape_of(model), 4 * 99, 99, 4) == pytest.approx(sum(kept.values()), rel=1 / 7)
+    expected = activation_bytes(shape_of(model), 4 * 99, 99, itemsize, is_fused=is_fused)
+    assert expected == pytest.approx(sum(kept.values()), rel=1 / 7)

@@ -37,7 +37,7 @@ def test_sft_is_three_forwards_an_epoch_and_the_held_out_tenth_before_after_and_
         "masters": 0,
         "gradients": 4000,
         "optimizer": 8000,
-        "activations": activation_bytes(SHAPE, rows * longest, longest, 4),
+        "activations": activation_bytes(SHAPE, rows * longest, longest, 4, is_fused=False),
         "logits": 4 * rows * config.max_completion_tokens * 30 * 4,
     }
 
@@ -58,7 +58,9 @@ def test_ppo_has_four_networks_and_a_moving_average():
     assert found.memory["moving average"] == 4000
     longest = config.max_prompt_tokens + config.max_new_tokens
     rollout = cache_bytes(SHAPE, 16 * longest, 2) + 4 * 16 * 30 * 4
-    update = 2 * activation_bytes(SHAPE, 4 * longest, longest, 2) + 4 * 4 * config.max_new_tokens * 30 * 4
+    update = (
+        2 * activation_bytes(SHAPE, 4 * longest, longest, 2, is_fused=False) + 4 * 4 * config.max_new_tokens * 30 * 4
+    )
     assert sum(found.memory.values()) == 7 + 2 * learner + 8000 + max(update, rollout)
 
 

@@ -174,8 +174,8 @@ MEASURING = (
         "planned_activations_without_those_of_the_mlp",
         "ours",
         COSTS,
-        "attention + 4 * shape.inner + ",
-        "attention + ",
+        "(stream + attention + 4 * shape.inner)",
+        "(stream + attention)",
         ("tests/models/test_shape.py", "tests/core/test_costs.py"),
     ),
     Bug(

@@ -16,7 +16,10 @@ MACHINES: tuple[Machine, ...] = get_args(Machine)
 MAX_PROMPT_TOKENS: dict[Machine, int] = {"laptop": 192, "gpu": paper.MAX_PROMPT_TOKENS}
 MAX_NEW_TOKENS: dict[Machine, int] = {"laptop": 48, "gpu": 256}  # ours: of a rollout, whose cost grows with them
 ADAM = paper.ADAM
-DTYPE: Literal["bfloat16"] = "bfloat16"  # ours: docs/decisions/0007-precision.md has what it gains
+DTYPE: dict[Machine, Literal["float32", "bfloat16"]] = {  # ours: on some processors bfloat16 is half as fast, on others
+    "laptop": "float32",  # twice; `instructloop plan` measures both here (docs/decisions/0007-precision.md)
+    "gpu": "bfloat16",
+}
 
 
 def sft(machine: Machine, *, seed: int) -> s3_sft.Config:
@@ -39,7 +42,7 @@ def sft(machine: Machine, *, seed: int) -> s3_sft.Config:
         text_window_tokens=None,
         learns_prompts=False,
         max_prompt_tokens=MAX_PROMPT_TOKENS[machine],
-        dtype=DTYPE,
+        dtype=DTYPE[machine],
         keeps_epochs=False,
         seed=seed,
     )
@@ -61,7 +64,7 @@ def reward(machine: Machine, *, seed: int) -> s6_reward.Config:
         **sizes[machine],
         num_epochs=1,  # C.2: more overfit
         max_prompt_tokens=MAX_PROMPT_TOKENS[machine],
-        dtype=DTYPE,
+        dtype=DTYPE[machine],
         num_folds=None,
         fold=None,
         seed=seed,
@@ -118,7 +121,7 @@ def ppo(machine: Machine, *, sources: tuple[str, ...], ptx: bool, seed: int) -> 
         max_new_tokens=MAX_NEW_TOKENS[machine],
         missing_eos="subtract",
         missing_eos_penalty=0.0,  # ours: few tokens are too few for most answers; the penalty would teach brevity alone
-        dtype=DTYPE,
+        dtype=DTYPE[machine],
         snapshot_every=None,
         guard_every=None,  # one reward model is made here: nothing to watch with
         guard_prompts=None,

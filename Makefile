@@ -8,7 +8,7 @@ setup: .venv/.made
 .venv/.made: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[data,dev,gguf,postgresql,web]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[data,dev,gguf,lora,postgresql,web]"
 	touch $@
 
 demo: setup  ## the whole loop with simulated labelers, eight minutes on two cores

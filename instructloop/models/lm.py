@@ -23,6 +23,7 @@ from transformers import (
 from transformers.utils import logging
 
 from instructloop.files import naming
+from instructloop.models.adapters import merged
 from instructloop.models.card import write_card
 from instructloop.models.head import plain_head, token_logprobs
 from instructloop.models.hidden import accepted as accepted  # others look for it here
@@ -90,13 +91,13 @@ def save_lm(model: PreTrainedModel, text: Text, path: str | Path, *, about: str 
     """Write a plain Hugging Face folder: safetensors, tokenizer with its template, generation config, model card.
 
     `about` is the Markdown body of the card: what the model is and which run made it. Weights with float32 masters are
-    saved as these: read in bfloat16 they are the model that was trained, bit for bit.
+    saved as these: read in bfloat16 they are the model that was trained, bit for bit. An adapter is merged in float32.
     """
     if model.generation_config is not None:
         model.generation_config.eos_token_id = list(text.stop_ids)
         model.generation_config.pad_token_id = text.pad_id
     with naming(Path(path)):
-        with quiet(), as_masters(model):
+        with quiet(), as_masters(model), merged(model, torch.float32):
             model.save_pretrained(str(path))
         text.tokenizer.save_pretrained(str(path))
         write_card(Path(path), task="text-generation", about=about, tags=tags)

@@ -59,19 +59,45 @@ def as_masters(model: nn.Module) -> Generator[nn.Module]:
         round_masters(model)
 
 
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return what is trained of a model by name, masters where there are any, a tied weight once."""
+    return {name: master(weight) for name, weight in model.named_parameters() if weight.requires_grad}
+
+
 class MasterState:
-    """The state of a model for a checkpoint: masters in place of the weights that have one."""
+    """The state of a model for a checkpoint: masters in place of the weights that have one.
+
+    Of a model that is frozen in part it is what is trained alone: the rest came with the run's parents, by hash.
+    """
 
     def __init__(self, model: nn.Module):
         self.model = model
+        self.is_whole = all(weight.requires_grad for weight in model.parameters())
 
     def state_dict(self) -> dict[str, Tensor]:
+        if not self.is_whole:
+            return {name: weight.detach() for name, weight in trained(self.model).items()}
         with as_masters(self.model):
             return self.model.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the weights back; ValueError when more or less of the model was trained, or it was of another shape."""
+        if not self.is_whole:
+            self._load_trained(state)
+            return
         with as_masters(self.model):
             self.model.load_state_dict(state)
+
+    @torch.no_grad()
+    def _load_trained(self, state: Mapping[str, Any]) -> None:
+        own = trained(self.model)
+        if own.keys() != state.keys():
+            raise ValueError(f"it holds other weights than those that are trained: {min(own.keys() ^ state.keys())}")
+        for name, weight in own.items():
+            if weight.shape != state[name].shape:
+                raise ValueError(f"{name} is {list(state[name].shape)}, here it is {list(weight.shape)}")
+            weight.copy_(state[name])
+        round_masters(self.model)
 
 
 def _mastered(model: nn.Module) -> list[nn.Parameter]:

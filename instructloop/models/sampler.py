@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from instructloop.models.adapters import merged
 from instructloop.models.decode import Decoded, Listeners, decode
 from instructloop.models.drawing import Sampling
 from instructloop.models.lm import completion_logprobs, context_length, load_lm
@@ -77,14 +78,15 @@ def sample(
     was_training = model.training
     model.eval()
     try:
-        done = decode(
-            model,
-            prompts,
-            lambda row: _uniforms(seeds[row], sampling),
-            sampling,
-            num_slots=batch_rows,
-            listeners=Listeners(on_rows, on_token),
-        )
+        with merged(model):  # no token pays for an adapter
+            done = decode(
+                model,
+                prompts,
+                lambda row: _uniforms(seeds[row], sampling),
+                sampling,
+                num_slots=batch_rows,
+                listeners=Listeners(on_rows, on_token),
+            )
     finally:
         model.train(was_training)
     return _samples(text, prompts, done, model.device)

@@ -5,20 +5,37 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from instructloop.files import naming
+from instructloop.models.adapters import (
+    adapter_layers,
+    add_adapter,
+    load_adapter,
+    merged,
+    save_adapter,
+    sharing_weights,
+)
 from instructloop.models.card import write_card
+from instructloop.models.classifier import classifier_of
 from instructloop.models.hidden import hidden_at
 from instructloop.models.lm import UNREADABLE, context_length, embeddings, quiet, stop_ids_of, why
+from instructloop.models.lora import Lora
 from instructloop.models.masters import as_masters
 from instructloop.models.text import Text, length_sorted_batches
 
@@ -94,27 +111,57 @@ class ScalarModel(nn.Module):
         Where pad is also EOS the copy gets a pad token of its own: transformers' class reads the last token that is not
         pad, and would read the one before EOS.
         """
-        config = copy.deepcopy(model.config)
-        config.num_labels = 1
         text = copy.deepcopy(text)
-        with torch.random.fork_rng(devices=[]):  # the initialisation is overwritten; the caller's RNG must not move
-            try:
-                scalar = AutoModelForSequenceClassification.from_config(config, dtype=model.dtype)
-            except ValueError as error:
-                raise ValueError(
-                    f"{type(model).__name__} has no sequence-classification sister in transformers"
-                ) from error
-        scalar.base_model.load_state_dict(model.base_model.state_dict())
+        scalar = classifier_of(model, copy.deepcopy(model.base_model))
         if text.pad_id in text.stop_ids:
             _give_pad_token(scalar, text)
-        config.pad_token_id = text.pad_id
         scalar.config.pad_token_id = text.pad_id
-        built = ScalarModel(scalar.eval())
+        built = ScalarModel(scalar)
         width = built.head.in_features
         with torch.no_grad():
             drawn_D = torch.randn(width, generator=torch.Generator().manual_seed(seed)) / math.sqrt(width + 1)
             built.head.weight.copy_(drawn_D)
         return built, text
+
+    @staticmethod
+    def load_shared(model: PreTrainedModel, adapter: str | Path, tokenizer: str | Path) -> tuple[ScalarModel, Text]:
+        """Return a scalar model on the very weights of a language model, frozen by it, with the adapter of a folder.
+
+        Adapter, head and bias are its own, and trained until they are frozen. `tokenizer` is the folder of its `save`.
+        Padding must be under no mask: whatever pad token its Text has, embeddings are the language model's.
+        """
+        shared = ScalarModel(classifier_of(model, sharing_weights(model.requires_grad_(False).base_model)))
+        shared.head.float()
+        bias = load_adapter(shared.model, adapter)["score_bias"]
+        shared._train_head(bias)
+        config = AutoConfig.from_pretrained(str(tokenizer))
+        return shared, Text(AutoTokenizer.from_pretrained(str(tokenizer)), stop_ids_of(config))
+
+    def sharing(self, lora: Lora, *, seed: int) -> ScalarModel:
+        """Return the same scalar model on the same weights, frozen by it, with an adapter and a head of its own.
+
+        The adapter is a copy of this one's; where this one is whole, a new one of the shape of `lora`.
+        """
+        if adapter_layers(self.model):
+            return sharing_weights(self)
+        shared = sharing_weights(self.requires_grad_(False))
+        shared.add_adapter(lora, seed=seed)
+        return shared
+
+    def add_adapter(self, lora: Lora, *, seed: int) -> None:
+        """Freeze the transformer and put an adapter on it; adapter, head (float32) and bias are trained."""
+        add_adapter(self.model, lora, seed=seed)
+        self._train_head(self.bias.item())
+
+    def _train_head(self, bias: float) -> None:
+        """Give the model a head of its own, float32 and trained."""
+        self.head.weight = nn.Parameter(self.head.weight.detach().float().clone())
+        self.bias = nn.Parameter(torch.full_like(self.bias, bias))
+
+    def save_adapter(self, path: str | Path, *, base: str, about: str, more: Mapping[str, Any]) -> None:
+        """Write adapter and head as peft does, the bias beside them in `instructloop.json`, with what is in `more`."""
+        more = {**more, "score_bias": self.bias.item()}
+        save_adapter(self.model, path, base=base, about=about, more=more)
 
     @staticmethod
     def load(path: str | Path, dtype: torch.dtype = torch.float32) -> tuple[ScalarModel, Text]:
@@ -137,24 +184,25 @@ class ScalarModel(nn.Module):
         self.model.config.pad_token_id = text.pad_id
         # A classifier has no generation config, and what closes a completion is one of the stop ids.
         self.model.config.eos_token_id = list(text.stop_ids)
+        bias = self.bias.item()
+        with as_masters(self.model):
+            norm = _final_norm_bias(self.model) if bias else None
         with naming(Path(path)):
-            with quiet(), as_masters(self.model):
-                self._save_weights(Path(path))
+            score_bias = _score_bias(self.model.config, 0.0 if norm is not None else bias)
+            with quiet(), score_bias, as_masters(self.model), merged(self.model, torch.float32):
+                self.model.save_pretrained(str(path), state_dict=self._state(norm, bias))
             text.tokenizer.save_pretrained(str(path))
             write_card(Path(path), task="text-classification", about=about, tags=["reward-model", *tags])
 
-    def _save_weights(self, path: Path) -> None:
-        """Write weights and configuration, with the head's bias folded into the final norm's, or beside."""
+    def _state(self, norm: str | None, bias: float) -> dict[str, Tensor]:
+        """Return the weights with the head's bias folded into the final norm's of this name, or beside."""
         state = dict(self.model.state_dict())
-        bias = self.bias.item()
-        norm = _final_norm_bias(self.model) if bias else None
         if norm is not None:
             weight_D = self.head.weight.detach().double()[0]
             state[norm] = (state[norm].double() + bias * weight_D / weight_D.square().sum()).to(state[norm].dtype)
         else:
             state["score.bias"] = torch.tensor([bias], dtype=torch.float32)
-        with _score_bias(self.model.config, 0.0 if norm is not None else bias):
-            self.model.save_pretrained(str(path), state_dict=state)
+        return state
 
 
 def _give_pad_token(model: PreTrainedModel, text: Text) -> None:

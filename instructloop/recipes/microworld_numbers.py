@@ -54,6 +54,7 @@ def sft(seed: int, **changes: Any) -> s3_sft.Config:
         "max_completion_tokens": MAX_NEW_TOKENS,
         "dtype": "float32",
         "keeps_epochs": False,
+        "lora": None,
         "seed": seed,
     }
     return s3_sft.Config(**ADAM | values | changes)
@@ -89,6 +90,7 @@ def reward(seed: int, fold: int | None) -> s6_reward.Config:
         max_prompt_tokens=MAX_PROMPT_TOKENS,
         max_completion_tokens=MAX_NEW_TOKENS,
         dtype="float32",
+        lora=None,
         num_folds=None if fold is None else NUM_FOLDS,
         fold=fold,
         seed=seed,
@@ -117,6 +119,7 @@ def ppo(seed: int, **changes: Any) -> s7_ppo.Config:
         "episodes_per_iteration": 64,
         "num_minibatches": 8,
         "inner_epochs": 1,
+        "lora": None,
         "lr": 1e-4,
         "value_lr": 3e-4,
         "warmup_iterations": 10,

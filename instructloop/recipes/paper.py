@@ -62,6 +62,7 @@ def sft(size: Size, *, seed: int) -> s3_sft.Config:
         max_prompt_tokens=MAX_PROMPT_TOKENS,
         max_completion_tokens=MAX_COMPLETION_TOKENS,
         dtype="bfloat16",  # ours: not stated
+        lora=None,
         keeps_epochs=True,  # C.1: selection by reward-model score
         seed=seed,
     )
@@ -81,6 +82,7 @@ def ppo_init(size: Size, *, seed: int) -> s3_sft.Config:
         max_prompt_tokens=MAX_PROMPT_TOKENS,
         max_completion_tokens=MAX_COMPLETION_TOKENS,
         dtype="bfloat16",  # ours: not stated
+        lora=None,
         keeps_epochs=False,
         seed=seed,
     )
@@ -108,6 +110,7 @@ def reward_6b(*, seed: int, fold: int | None = None) -> s6_reward.Config:
         max_prompt_tokens=MAX_PROMPT_TOKENS,
         max_completion_tokens=MAX_COMPLETION_TOKENS,
         dtype="bfloat16",  # ours: not stated
+        lora=None,
         num_folds=None if fold is None else NUM_REWARD_FOLDS,
         fold=fold,
         seed=seed,
@@ -128,6 +131,7 @@ def ppo(size: Size, *, seed: int, ptx: bool) -> s7_ppo.Config:
         episodes_per_iteration=512,  # C.4
         num_minibatches=8,  # C.4: of 64
         inner_epochs=1,  # C.4
+        lora=None,
         lr=(PPO_PTX_LR if ptx else PPO_LR)[size],
         value_lr=VALUE_LR[size],
         warmup_iterations=10,  # C.4: from a tenth of the peak

@@ -43,6 +43,7 @@ def sft(machine: Machine, *, seed: int) -> s3_sft.Config:
         learns_prompts=False,
         max_prompt_tokens=MAX_PROMPT_TOKENS[machine],
         dtype=DTYPE[machine],
+        lora=None,
         keeps_epochs=False,
         seed=seed,
     )
@@ -65,6 +66,7 @@ def reward(machine: Machine, *, seed: int) -> s6_reward.Config:
         num_epochs=1,  # C.2: more overfit
         max_prompt_tokens=MAX_PROMPT_TOKENS[machine],
         dtype=DTYPE[machine],
+        lora=None,
         num_folds=None,
         fold=None,
         seed=seed,
@@ -108,6 +110,7 @@ def ppo(machine: Machine, *, sources: tuple[str, ...], ptx: bool, seed: int) -> 
         **sizes[machine],
         **(mix if ptx else without),
         inner_epochs=1,  # C.4
+        lora=None,
         kl_target=None,  # C.4: the coefficient is fixed
         kl_horizon=None,
         clip_ratio=0.2,  # C.4

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from instructloop.runs import Run
+from instructloop.stages.actors import belongs_on, load_reward
 from instructloop.stages.prompts_file import draw, read_prompts
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ def make_guard(
     if config.guard_every is None:
         return None
     from instructloop.models.lm import disable_dropout
-    from instructloop.models.scalar import ScalarModel
     from instructloop.train.device import to_training_device
     from instructloop.train.guard import Guard, Watch
 
     assert config.guard_prompts is not None
     assert config.guard_patience is not None
     assert config.guard_action is not None
-    heldout, text = ScalarModel.load(parents["guard"].file("model"))
+    is_shared = config.lora is not None and belongs_on(parents["guard"], parents["init"])
+    heldout, text = load_reward(parents["guard"], actors.ref if is_shared else None)
     actors.text.require_same_ids(text)
     disable_dropout(heldout)
     to_training_device(heldout.requires_grad_(False), config.dtype).eval()

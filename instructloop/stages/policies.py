@@ -33,6 +33,13 @@ def policy_files(run: Run) -> PolicyFiles:
     return PolicyFiles(run.file("model"), "")
 
 
+def weight_files(run: Run) -> dict[str, str]:
+    """Return the SHA-256 of each file of weights in a run's `model/`: equal ones, equal weights."""
+    found = {name: sha for name, sha in run.manifest.files.items() if Path(name).match("model/*.safetensors")}
+    assert found, f"{run.id} has no weights"
+    return found
+
+
 def load_policy(name: str, run: Run) -> Policy:
     """Load the policy of a run under a name."""
     from instructloop.models.sampler import Policy

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from instructloop.console import Console
 from instructloop.core.schedules import cosine_to_tenth
+from instructloop.models.lora import Lora
 from instructloop.runs import Run
 from instructloop.stages.prompts_file import read_rows
 from instructloop.workspace import Workspace
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from instructloop.core.batches import LMBatch
+    from instructloop.models.lm import PreTrainedModel
     from instructloop.models.text import Text
     from instructloop.train.streams import Epochs, Mixed
 
@@ -44,6 +46,7 @@ class Config(BaseModel):
     max_prompt_tokens: int = Field(gt=0)  # longer prompts lose lines at their start
     max_completion_tokens: int = Field(gt=0)  # EOS included; longer demonstrations are dropped and counted
     dtype: Literal["float32", "bfloat16"]  # of weights and activations; what adds up stays float32 (train/device.py)
+    lora: Lora | None  # train an adapter and leave the base as it is; None: train every weight
     keeps_epochs: bool  # whether each epoch's model stays, for stage 8 to choose among
     seed: int
     micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the batch as it is
@@ -60,12 +63,14 @@ def run(
 ) -> Run:
     """Fit `base` to the training rows of `demonstrations`, with windows of `pretraining` in each batch if configured.
 
-    Writes `model/`, the last epoch, and `epochs/NN/` when kept. Validation demonstrations give a loss per epoch.
+    Writes `model/`, the last epoch, and `epochs/NN/` when kept, all of them plain models; with LoRA `adapter/` too.
+    Validation demonstrations give a loss per epoch.
     """
     _check(config, parents)
     started = Run.start(
         workspace.runs, "s3_sft", name=name, round=round, config=config.model_dump(mode="json"), parents=parents
     )
+    from instructloop.models.adapters import save_adapter
     from instructloop.models.lm import load_lm, save_lm
     from instructloop.train.checkpoint import Checkpoints
 
@@ -83,7 +88,9 @@ def run(
 
     _fit(config, model, stream, started, end_epoch, console)
     save_lm(model, text, started.file("model"), about=about)
-    outputs = ("model", "epochs") if config.keeps_epochs else ("model",)
+    outputs = ["model", *["epochs"] * config.keeps_epochs, *["adapter"] * (config.lora is not None)]
+    if config.lora is not None:
+        save_adapter(model, started.file("adapter"), base=parents["base"].id, about=about)
     started.finish(*outputs, summary={**facts, **_losses(started, stream.demonstrations.batches_per_epoch)})
     Checkpoints(started.file("checkpoints"), started.id).clear()
     return started
@@ -160,19 +167,22 @@ def _batch(config: Config, rows: Sequence[Row], text: Text) -> LMBatch:
 
 def _fit(
     config: Config,
-    model: nn.Module,
+    model: PreTrainedModel,
     stream: Mixed,
     started: Run,
     end_epoch: Callable[[int], dict[str, float]],
     console: Console,
 ) -> None:
     """Train the model in place, with residual dropout instead of whatever dropout its own configuration has."""
+    from instructloop.models.adapters import add_adapter
     from instructloop.models.lm import disable_dropout, residual_dropout
     from instructloop.train.device import to_training_device
     from instructloop.train.language import adam, lm_task
     from instructloop.train.loop import FitConfig, fit
 
     disable_dropout(model)
+    if config.lora is not None:
+        add_adapter(model, config.lora, seed=config.seed)
     to_training_device(model, config.dtype).train(config.dropout > 0)
     rates = {"betas": config.adam_betas, "eps": config.adam_eps, "weight_decay": config.weight_decay}
     epoch_steps = stream.demonstrations.batches_per_epoch

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from instructloop.console import Console
 from instructloop.core.schedules import cosine_to_tenth
+from instructloop.models.lora import Lora
 from instructloop.runs import Run
+from instructloop.stages.policies import weight_files
 from instructloop.stages.prompts_file import read_rows
 from instructloop.stages.reward_accuracy import demonstration_scores, measure
 from instructloop.stages.reward_rows import TokenLimits, fold_labelers, is_frame, ranked_prompts
@@ -40,6 +42,7 @@ class Config(BaseModel):
     max_prompt_tokens: int = Field(gt=0)  # longer prompts lose lines at their start
     max_completion_tokens: int = Field(gt=0)  # EOS included; longer completions leave their rankings, counted
     dtype: Literal["float32", "bfloat16"]  # of weights and activations; what adds up stays float32 (train/device.py)
+    lora: Lora | None  # train an adapter and the head, leave the rest of `init` as it is; None: train every weight
     num_folds: int | None = Field(gt=1)  # groups of labelers of like data size; None: learn from all
     fold: int | None = Field(ge=0)  # the group that is held out
     seed: int
@@ -52,8 +55,9 @@ def run(
 ) -> Run:
     """Fit a scalar head on the `init` model to the training prompts of `rankings` (and of `rankings.NAME`).
 
-    Writes `model/`. Its accuracy is measured on prompts it did not learn from: by labelers whose other rankings it
-    learned from, by those it never saw (a fold, or the parent `heldout_rankings`).
+    Writes `model/`, and with LoRA `adapter/`, which PPO puts on the weights of `init`. Its accuracy is measured on
+    prompts it did not learn from: by labelers whose other rankings it learned from, by those it never saw (a fold, or
+    the parent `heldout_rankings`).
     """
     _check(config)
     started = Run.start(
@@ -76,13 +80,18 @@ def run(
     scores, num_too_long = demonstration_scores(model, text, parents["demonstrations"], limits)
     model.shift(-fmean(scores))
     figures = measure(model, text, prompts, held_out, seen={row["labeler"] for row in learned}, limits=limits)
-    model.save(started.file("model"), text, about=f"{name} of round {round} (run {started.id}): a reward model.")
+    about = f"{name} of round {round} (run {started.id}): a reward model."
+    model.save(started.file("model"), text, about=about)
+    if config.lora is not None:
+        made_on = {"base": weight_files(parents["init"])}
+        model.save_adapter(started.file("adapter"), base=parents["init"].id, about=about, more=made_on)
     spread = {
         "demonstrations": len(scores),
         "dropped_too_long_demonstrations": num_too_long,
         "demonstration_score_std": pstdev(scores),
     }
-    started.finish("model", summary={**facts, **spread, **figures})
+    outputs = ["model", *["adapter"] * (config.lora is not None)]
+    started.finish(*outputs, summary={**facts, **spread, **figures})
     Checkpoints(started.file("checkpoints"), started.id).clear()
     return started
 
@@ -127,6 +136,8 @@ def _fit(
     from instructloop.train.streams import Epochs
 
     disable_dropout(model)
+    if config.lora is not None:
+        model.add_adapter(config.lora, seed=config.seed)
     to_training_device(model, config.dtype)
     stream = Epochs(
         len(prompts),

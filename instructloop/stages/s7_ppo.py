@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from instructloop.console import Console
 from instructloop.core.records import Prompt
 from instructloop.core.schedules import constant_after_warmup
+from instructloop.models.lora import Lora
 from instructloop.runs import Run
 from instructloop.stages import over_optimisation
+from instructloop.stages.actors import load_actors, sharing
 from instructloop.stages.episode_log import EpisodeLog
 from instructloop.stages.prompts_file import read_prompts, read_rows
 from instructloop.workspace import Workspace
@@ -34,6 +36,7 @@ class Config(BaseModel):
     episodes_per_iteration: int = Field(gt=0)
     num_minibatches: int = Field(gt=0)  # of one inner epoch; each is one optimizer step
     inner_epochs: int = Field(gt=0)
+    lora: Lora | None  # train adapters on one copy of the weights that all networks share; None: train every weight
     lr: float = Field(gt=0)  # of the policy
     value_lr: float = Field(gt=0)
     warmup_iterations: int = Field(ge=0)  # from a tenth of both rates, then constant
@@ -81,8 +84,9 @@ def run(
 ) -> Run:
     """Train the `init` model on training prompts of `prompts` against `reward`; `init` is the KL reference too.
 
-    Writes `model/` (the moving average), `model_live/`, `samples.jsonl`, and `snapshots/NNN/` where wanted. `guard` is
-    a reward model that learned from other rankings (another fold): `train/guard.py` says what it watches for.
+    Writes `model/` (the moving average), `model_live/`, and `snapshots/NNN/` where wanted, plain models with LoRA too;
+    `samples.jsonl`. `guard` is a reward model that learned from other rankings (another fold): `train/guard.py` says
+    what it watches for.
     """
     _check(config, parents)
     started = Run.start(
@@ -92,11 +96,13 @@ def run(
     from instructloop.train.ema import Ema
     from instructloop.train.ppo import Iterations
 
-    actors = _actors(config, parents)
+    actors = load_actors(config.lora, parents, dtype=config.dtype, seed=config.seed)
     prompts = _prompts(config, parents["prompts"])
     ids = [actors.text.prompt_ids(prompt.text, max_tokens=config.max_prompt_tokens) for prompt in prompts]
     cut = {i for i, one in enumerate(prompts) if len(actors.text.prompt_ids(one.text)) > config.max_prompt_tokens}
     console.log(f"{name}: {config.num_iterations} iterations over {len(prompts)} prompts, {len(cut)} truncated")
+    if config.lora is not None:
+        console.log(f"{name}: {sharing(parents)}")
     about = f"{name} of round {round} (run {started.id}): {parents['init'].id} trained against {parents['reward'].id}."
     log = EpisodeLog(config, started, actors, prompts, about)
     text, control = _windows(config, actors.text, parents), _kl_control(config)
@@ -143,26 +149,6 @@ def _check(config: Config, parents: Mapping[str, Run]) -> None:
     if config.ptx_coef and not config.num_ptx_rows:
         raise ValueError(f"ptx_examples_per_episode {config.ptx_examples_per_episode} leaves minibatches without text")
     over_optimisation.check(config, parents)
-
-
-def _actors(config: Config, parents: Mapping[str, Run]) -> Actors:
-    """Load policy and reference from `init`, reward model and value function from `reward`; all without dropout."""
-    from instructloop.models.lm import disable_dropout, load_lm
-    from instructloop.models.scalar import ScalarModel
-    from instructloop.train.device import to_training_device
-    from instructloop.train.rollouts import Actors
-
-    policy, text = load_lm(parents["init"].file("model"))
-    ref, _ = load_lm(parents["init"].file("model"))
-    reward, reward_text = ScalarModel.load(parents["reward"].file("model"))
-    value, _ = ScalarModel.load(parents["reward"].file("model"))
-    text.require_same_ids(reward_text)
-    for model in (ref, reward):
-        model.requires_grad_(False)
-    for model in (policy, ref, reward, value):
-        disable_dropout(model)
-        to_training_device(model, config.dtype).eval()
-    return Actors(policy, value, ref, reward, text)
 
 
 def _prompts(config: Config, run: Run) -> list[Prompt]:

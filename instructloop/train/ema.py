@@ -8,20 +8,22 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from instructloop.models.masters import master, round_masters
+from instructloop.models.masters import round_masters, trained
 
 
 class Ema:
     """average <- decay * average + (1 - decay) * weights, once per optimizer step (paper C.4: decay 0.992).
 
-    Starts at the weights themselves, so it needs no correction for a start at zero. Kept in float32, and taken from
-    the float32 masters of weights that have them.
+    Starts at the weights themselves, so it needs no correction for a start at zero. Kept in float32, of what is trained
+    alone, and taken from the float32 masters of weights that have them. Of an adapter A and B are averaged, each by
+    itself, not their product.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         self.model = model
         self.decay = decay
-        self.names, self.weights = _unique(model)
+        weights = trained(model)
+        self.names, self.weights = list(weights), list(weights.values())
         self.averages = [weight.detach().float().clone() for weight in self.weights]
 
     @torch.no_grad()
@@ -55,9 +57,3 @@ class Ema:
             raise ValueError("the average is of a model with other weights")
         for average, value in zip(self.averages, state.values(), strict=True):
             average.copy_(value)
-
-
-def _unique(model: nn.Module) -> tuple[list[str], list[nn.Parameter]]:
-    """Return names and parameters, masters where there are any, a tied one once."""
-    pairs = list(model.named_parameters())
-    return [name for name, _ in pairs], [master(parameter) for _, parameter in pairs]

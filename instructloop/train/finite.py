@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from instructloop.models.masters import master
+from instructloop.models.masters import master, trained
 
 ADVICE = (
     "The last checkpoint is as it was, and the same command resumes from it; if that ends here again, "
@@ -42,11 +42,11 @@ def require_finite_step(model: nn.Module, loss: float, norms: Iterable[Tensor], 
 
 
 def require_finite_weights(model: nn.Module, when: str) -> None:
-    """Raise NotFinite, naming the first of them, unless every weight is finite: one pass over all."""
-    total = torch.nn.utils.get_total_norm([master(parameter).detach() for parameter in model.parameters()])
+    """Raise NotFinite, naming the first of them, unless every trained weight is finite: one pass over them."""
+    total = torch.nn.utils.get_total_norm([parameter.detach() for parameter in trained(model).values()])
     if math.isfinite(float(total)):
         return
-    name = _first((name, master(p)) for name, p in model.named_parameters())
+    name = _first(trained(model).items())
     if name is not None:  # else only the norm overflowed
         raise NotFinite(f"the weight {name} is not finite {when}; nothing of it was kept. {ADVICE}")
 

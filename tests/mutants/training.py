@@ -7,6 +7,7 @@ LANGUAGE, LOOP, CHECKPOINT, EMA = (
 )
 PPO, ROLLOUTS, RANKED, STREAMS = (f"instructloop/train/{name}.py" for name in ("ppo", "rollouts", "ranked", "streams"))
 SFT, REWARD, STAGE_PPO = (f"instructloop/stages/{name}.py" for name in ("s3_sft", "s6_reward", "s7_ppo"))
+ACTORS = "instructloop/stages/actors.py"
 POLICY = "instructloop/stages/s8_policy.py"
 RESTORED = "part.load_state_dict(state[name])"
 CRASH_7 = "tests/stages/test_s7_ppo.py::test_a_crash_changes_nothing"
@@ -536,7 +537,7 @@ TRAINING = (
     Bug(
         "reference_is_the_live_policy",
         "pitfall 37",
-        STAGE_PPO,
+        ACTORS,
         'ref, _ = load_lm(parents["init"].file("model"))',
         "ref = policy",
         (METRICS_7,),
@@ -544,7 +545,7 @@ TRAINING = (
     Bug(
         "reward_model_learns_along",
         "paper 3.5",
-        STAGE_PPO,
+        ACTORS,
         'value, _ = ScalarModel.load(parents["reward"].file("model"))',
         "value = reward",
         (RATES_7,),
@@ -552,9 +553,9 @@ TRAINING = (
     Bug(
         "dropout_left_on_in_ppo",
         "pitfall 21",
-        STAGE_PPO,
-        "        disable_dropout(model)\n        to_training_device(model, config.dtype).eval()\n",
-        "        to_training_device(model, config.dtype).train()\n",
+        ACTORS,
+        "        disable_dropout(model)\n        to_training_device(model, dtype).eval()\n",
+        "        to_training_device(model, dtype).train()\n",
         (
             "tests/train/test_pitfalls_stages.py::test_ppo_begins_at_ratio_one_whatever_dropout_and_stop_tokens_the_models_bring",
         ),

@@ -24,6 +24,7 @@ CONFIG = s3_sft.Config(
     learns_prompts=False,
     max_prompt_tokens=30,
     max_completion_tokens=10,
+    lora=None,
     keeps_epochs=True,
     dtype="float32",
     seed=1,

@@ -21,6 +21,7 @@ CONFIG = s6_reward.Config(
     max_grad_norm=None,
     max_prompt_tokens=30,
     max_completion_tokens=20,
+    lora=None,
     num_folds=None,
     fold=None,
     dtype="float32",

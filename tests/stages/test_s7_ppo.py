@@ -20,6 +20,7 @@ CONFIG = s7_ppo.Config(
     episodes_per_iteration=8,
     num_minibatches=2,
     inner_epochs=1,
+    lora=None,
     lr=1e-3,
     value_lr=2e-3,
     warmup_iterations=2,

@@ -44,7 +44,7 @@ SIZES = {
 ROWS = {"small": 32, "135m": 8}
 SHORTEST, LONGEST = 33, 128
 NUM_COMPLETIONS = 9
-RANKED = ((64, 32), (32, 64))  # tokens of prompt and completion
+RANKED = {"small": ((64, 32), (32, 64)), "135m": ((64, 32),)}  # tokens of prompt and completion
 
 
 def configuration(size: str) -> LlamaConfig:
@@ -113,7 +113,7 @@ def measured(size: str, dtype: torch.dtype, repeats: int) -> list[dict[str, obje
     learn = language_arm(LlamaForCausalLM(config).to(dtype), batch)
     found = [compared("demonstrations", batch.attention_BT, {"padded": padded(learn), "packed": learn}, repeats)]
     reward = ScalarModel(LlamaForSequenceClassification(config).to(dtype))
-    for prompt, completion in RANKED:
+    for prompt, completion in RANKED[size]:
         ranked = ranking(size, prompt, completion)
         alone, shared = (ranking_arm(reward, ranked, shares=shares) for shares in (False, True))
         arms = {"padded": padded(alone), "packed": alone, "shared": shared}

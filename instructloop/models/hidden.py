@@ -64,14 +64,15 @@ def _packed(
 ) -> tuple[dict[str, Any], Tensor]:
     """Return the arguments of a packed call, and the places of what is wanted in its one row.
 
-    The mask has four dimensions, which transformers hands on to the attention as it is: nothing reads it.
+    The mask has four dimensions, which transformers hands on to the attention as it is; ours reads none, and any other
+    fails on one that is empty.
     """
     model.config._attn_implementation = attention.NAME
     packing = pack(tokens_BT, attention_BT, prompt_B)
     arguments = {
         "input_ids": packing.tokens_1N,
         "position_ids": packing.position_1N,
-        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens_BT.device),
+        "attention_mask": torch.ones(1, 1, 0, 0, dtype=torch.bool, device=tokens_BT.device),
         "use_cache": False,
         "packing": packing,
     }

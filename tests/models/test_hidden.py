@@ -163,6 +163,16 @@ def test_a_model_whose_rows_were_packed_is_otherwise_as_before(tmp_path: Path):
     assert AutoModelForCausalLM.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_packed_rows_under_another_attention_are_an_error_and_no_leak(family: str):
+    model, text = tiny_lm(family)
+    tokens_BT, attention_BT = text.pad_right([[1, 2, 3], [4, 5]])
+    arguments, _ = hidden._packed(model.base_model, tokens_BT, attention_BT, attention_BT, None)
+    model.config._attn_implementation = "sdpa"
+    with pytest.raises(RuntimeError):
+        model.base_model(**arguments)
+
+
 def test_bfloat16_rows_are_as_exact_packed_as_padded(monkeypatch: pytest.MonkeyPatch):
     model, text = tiny_lm(width=64)
     tokens_BT, attention_BT, mask_BC = text.pad_left_right(PROMPTS, COMPLETIONS)

@@ -11,7 +11,7 @@ from instructloop.models.decode import CACHE_BYTES, MAX_ROWS
 from instructloop.models.head import CHUNK_BYTES
 from instructloop.stages import s3_sft, s6_reward, s7_ppo
 
-EFFICIENCY = 0.75
+EFFICIENCY = 0.65
 """Share of the rate of plain matrix products that a whole training step reaches; docs/log.md has what was measured."""
 
 

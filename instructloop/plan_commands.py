@@ -65,8 +65,7 @@ def show(name: str, recipe: str, machine: str | None, data: Mapping[str, str | N
     costs: list[plan.Cost] = []
     for stage, config, work in zip((plan.sft, plan.reward, plan.ppo), configs, works, strict=True):
         dtype, _ = plan.precision(config)
-        lora = getattr(config, "lora", None)
-        sides = 0 if lora is None else adapter_sides(described, lora.targets)
+        sides = 0 if config.lora is None else adapter_sides(described, config.lora.targets)
         machine_at_hand = Machine(rates.flops[dtype], rates.copied, most_bytes(rates), rates.is_gpu)
         costs.append(stage(config, plan.Model(shape, sides, rates.process_bytes), work, machine_at_hand))
     print(f"recipe {recipe}, {small_machine}: {_precisions(configs)}")

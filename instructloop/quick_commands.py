@@ -31,7 +31,7 @@ NUM_HELDOUT_TEXTS = 50  # of the pretraining text, where no other file is held o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Typed:
-    """What was typed after a verb; `changes` are fields of its configuration, None where an option was not given."""
+    """What was typed after a verb; `changes` are the fields of its configuration that options set."""
 
     verb: str
     model: str
@@ -191,11 +191,10 @@ def machine_of(word: str | None) -> small.Machine:
 def changed(
     config: Config, step: str, options: Mapping[str, Any], settings: Sequence[str], *, among: Collection[str] = ()
 ) -> Config:
-    """Return the configuration of a step with what was typed in it; options that are None were not given.
+    """Return the configuration of a step with what was typed in it.
 
     Usage for a field that is set twice, and for a step that is not this one or `among` others.
     """
-    changes = {name: value for name, value in options.items() if value is not None}
     try:
         typed = parse_set(settings)
     except ValueError as error:
@@ -204,9 +203,9 @@ def changed(
     if others := [name for name in typed if name not in known]:
         raise Usage(f"--set {others[0]}: there is no such step here{suggestion(others[0], known)}")
     fields = typed.get(step, {})
-    if twice := sorted(fields.keys() & changes.keys()):
+    if twice := sorted(fields.keys() & options.keys()):
         raise Usage(f"{twice[0]} is set twice, by an option and by --set")
-    return merge_overrides(config, {**changes, **fields}, where=step)
+    return merge_overrides(config, {**options, **fields}, where=step)
 
 
 def _source(name: str, typed: Typed, kind: Kind, tokens: tuple[int, int]) -> Callable[[quick.Place], Run]:

@@ -23,6 +23,9 @@ Name = Annotated[str | None, typer.Option(help="What the run is called; the verb
 Machine = Annotated[str | None, typer.Option(help="Whose defaults: laptop or gpu; gpu where there is one.")]
 Lr = Annotated[float | None, typer.Option(help="Learning rate at the start.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the data.")]
+LoraRank = Annotated[
+    int | None, typer.Option(metavar="RANK", help="Train adapters of this rank; 0: all weights.", min=0)
+]
 PromptTokens = Annotated[int | None, typer.Option(help="Longer prompts lose lines at their start.")]
 CompletionTokens = Annotated[int | None, typer.Option(help="Longer completions are dropped and counted.")]
 Seed = Annotated[int | None, typer.Option(help="Of what is held out, of the order, of what is drawn: 1.", min=0)]
@@ -45,6 +48,7 @@ def sft(
     lr: Lr = None,
     epochs: Epochs = None,
     batch: Annotated[int | None, typer.Option(help="Demonstrations of one optimizer step.")] = None,
+    lora: LoraRank = None,
     max_prompt_tokens: PromptTokens = None,
     max_completion_tokens: CompletionTokens = None,
     seed: Seed = None,
@@ -54,7 +58,7 @@ def sft(
     settings: Settings = None,
 ) -> None:
     """Fit demonstrations: the workspace's steps of stage 3, or with --model one model and one file."""
-    changes = {
+    changes: dict[str, Any] = {
         "lr": lr,
         "num_epochs": epochs,
         "batch_rows": batch,
@@ -63,7 +67,12 @@ def sft(
     }
     about = {"data": data, "eval": held_out, "name": name, "machine": machine, "seed": seed}
     rows = {"shape": shape, "field": field, "prompt": prompt}
-    _do("sft", {"step": step, "model": model, "dir": directory, "set": settings}, about | rows, changes)
+    _do(
+        "sft",
+        {"step": step, "model": model, "dir": directory, "set": settings},
+        about | rows,
+        _given(changes) | _adapter(lora),
+    )
 
 
 def reward(
@@ -77,6 +86,7 @@ def reward(
     lr: Lr = None,
     epochs: Epochs = None,
     batch: Annotated[int | None, typer.Option(help="Prompts of one optimizer step.")] = None,
+    lora: LoraRank = None,
     max_prompt_tokens: PromptTokens = None,
     max_completion_tokens: CompletionTokens = None,
     seed: Seed = None,
@@ -86,7 +96,7 @@ def reward(
     settings: Settings = None,
 ) -> None:
     """Fit reward models to rankings: the workspace's steps of stage 6, or with --model one model and one file."""
-    changes = {
+    changes: dict[str, Any] = {
         "lr": lr,
         "num_epochs": epochs,
         "batch_prompts": batch,
@@ -95,7 +105,12 @@ def reward(
     }
     about = {"data": data, "eval": held_out, "name": name, "machine": machine, "seed": seed}
     rows = {"shape": shape, "field": field, "prompt": prompt}
-    _do("reward", {"step": step, "model": model, "dir": directory, "set": settings}, about | rows, changes)
+    _do(
+        "reward",
+        {"step": step, "model": model, "dir": directory, "set": settings},
+        about | rows,
+        _given(changes) | _adapter(lora),
+    )
 
 
 def ppo(
@@ -118,6 +133,7 @@ def ppo(
     ptx_coef: Annotated[float | None, typer.Option(help="Weight of the pretraining loss.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Rollouts, each with its optimizer steps.")] = None,
     episodes: Annotated[int | None, typer.Option(help="Completions of one rollout.")] = None,
+    lora: LoraRank = None,
     max_prompt_tokens: PromptTokens = None,
     max_completion_tokens: Annotated[int | None, typer.Option(help="Of a completion that is sampled.")] = None,
     eval_prompts: Annotated[int | None, typer.Option(help="Held-out prompts that are answered: 64.", min=2)] = None,
@@ -127,7 +143,7 @@ def ppo(
     settings: Settings = None,
 ) -> None:
     """Train policies against a reward model: the workspace's steps of stage 7, or with --model one policy."""
-    changes = {
+    changes: dict[str, Any] = {
         "lr": lr,
         "kl_coef": kl_coef,
         "ptx_coef": ptx_coef,
@@ -139,7 +155,12 @@ def ppo(
     about = {"data": data, "eval": held_out, "name": name, "machine": machine, "seed": seed}
     rows = {"shape": shape, "field": field, "prompt": None}
     more = {"reward": reward, "text": text, "eval_text": held_out_text, "eval_prompts": eval_prompts}
-    _do("ppo", {"step": step, "model": model, "dir": directory, "set": settings}, about | rows | more, changes)
+    _do(
+        "ppo",
+        {"step": step, "model": model, "dir": directory, "set": settings},
+        about | rows | more,
+        _given(changes) | _adapter(lora),
+    )
 
 
 def plan(
@@ -175,7 +196,7 @@ def _do(verb: Verb, common: Mapping[str, Any], options: Mapping[str, Any], chang
     """Do the workspace's steps, or with --model one training by itself; Usage for a mixture of the two."""
     from instructloop import commands
 
-    given = [name for name, value in {**options, **changes}.items() if value is not None]
+    given = [*_given(options), *changes]
     if common["model"] is None:
         if given:
             raise commands.Usage(f"{_option(given[0])} has no effect without --model: there loop.yaml and --set say it")
@@ -204,12 +225,24 @@ def _do(verb: Verb, common: Mapping[str, Any], options: Mapping[str, Any], chang
     if verb == "ppo":
         if options["reward"] is None:
             raise commands.Usage("--model needs --reward MODEL beside it: what the policy is trained against")
-        if changes["ptx_coef"] is not None and options["text"] is None:
+        if "ptx_coef" in changes and options["text"] is None:
             raise commands.Usage("--ptx-coef has no effect without --text FILE")
         number = 64 if options["eval_prompts"] is None else options["eval_prompts"]
         quick_commands.ppo(typed, options["reward"], options["text"], options["eval_text"], number)
     else:
         {"sft": quick_commands.sft, "reward": quick_commands.reward}[verb](typed)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were typed."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _adapter(rank: int | None) -> dict[str, Any]:
+    """Return the field `lora` as --lora says it: alpha twice the rank, on every linear layer; 0: no adapter."""
+    if rank is None:
+        return {}
+    return {"lora": {"rank": rank, "alpha": 2.0 * rank, "targets": "all-linear"} if rank else None}
 
 
 def _option(name: str) -> str:

@@ -122,10 +122,9 @@ def ppo(config: s7_ppo.Config, model: Model, work: Work, machine: Machine) -> Co
     return Cost("ppo", cost.memory, flops, sampling + rest / (machine.flops * EFFICIENCY))
 
 
-def precision(config: object) -> tuple[str, int | None]:
+def precision(config: s3_sft.Config | s6_reward.Config | s7_ppo.Config) -> tuple[str, int | None]:
     """Return a configuration's dtype and the rank of its adapter."""
-    lora = getattr(config, "lora", None)
-    return getattr(config, "dtype", "float32"), None if lora is None else lora.rank
+    return config.dtype, None if config.lora is None else config.lora.rank
 
 
 def _ppo_memory(config: s7_ppo.Config, model: Model, sizes: tuple[int, int, int], machine: Machine) -> dict[str, int]:

@@ -1,12 +1,14 @@
 """Configurations for models that people have: 100 to 200 million weights on a laptop, 1 to 8 billion on one large GPU.
 
-What is the paper's is taken from recipes/paper.py; the rest is ours and says why.
+What is the paper's is taken from recipes/paper.py; the rest is ours and says why. Layers are not recomputed in the
+backward pass (gradient checkpointing): micro-batches of four rows are what 8 billion weights leave room for on 139 GiB.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+from instructloop.models.lora import Lora
 from instructloop.recipes import paper
 from instructloop.stages import s3_sft, s6_reward, s7_ppo
 
@@ -20,6 +22,13 @@ DTYPE: dict[Machine, Literal["float32", "bfloat16"]] = {  # ours: on some proces
     "laptop": "float32",  # twice; `instructloop plan` measures both here (docs/decisions/0007-precision.md)
     "gpu": "bfloat16",
 }
+LORA: dict[
+    Machine, Lora | None
+] = {  # ours: on a GPU the four networks of PPO then stand on one copy of 8 billion weights
+    "laptop": None,
+    "gpu": Lora(rank=16, alpha=32.0, targets="all-linear"),
+}
+LORA_RATE = 10  # ours: times the paper's rates, which are of all weights; an adapter wants about that (Biderman 2024)
 
 
 def sft(machine: Machine, *, seed: int) -> s3_sft.Config:
@@ -29,9 +38,9 @@ def sft(machine: Machine, *, seed: int) -> s3_sft.Config:
         "gpu": {
             "num_epochs": 2,
             "batch_rows": paper.SFT_BATCH_ROWS["6B"],
-            "lr": paper.SFT_LR["6B"],
+            "lr": LORA_RATE * paper.SFT_LR["6B"],
             "max_completion_tokens": paper.MAX_COMPLETION_TOKENS,
-            "micro_batch_rows": 8,
+            "micro_batch_rows": 4,
         },
     }
     return s3_sft.Config(
@@ -43,7 +52,7 @@ def sft(machine: Machine, *, seed: int) -> s3_sft.Config:
         learns_prompts=False,
         max_prompt_tokens=MAX_PROMPT_TOKENS[machine],
         dtype=DTYPE[machine],
-        lora=None,
+        lora=LORA[machine],
         keeps_epochs=False,
         seed=seed,
     )
@@ -55,9 +64,9 @@ def reward(machine: Machine, *, seed: int) -> s6_reward.Config:
         "laptop": {"batch_prompts": 16, "lr": 2e-5, "max_completion_tokens": 224, "micro_batch_rows": 8},
         "gpu": {
             "batch_prompts": 64,  # C.2
-            "lr": 9e-6,  # C.2
+            "lr": LORA_RATE * 9e-6,  # C.2
             "max_completion_tokens": paper.MAX_COMPLETION_TOKENS,
-            "micro_batch_rows": 32,
+            "micro_batch_rows": 4,
         },
     }
     return s6_reward.Config(
@@ -66,7 +75,7 @@ def reward(machine: Machine, *, seed: int) -> s6_reward.Config:
         num_epochs=1,  # C.2: more overfit
         max_prompt_tokens=MAX_PROMPT_TOKENS[machine],
         dtype=DTYPE[machine],
-        lora=None,
+        lora=LORA[machine],
         num_folds=None,
         fold=None,
         seed=seed,
@@ -91,12 +100,12 @@ def ppo(machine: Machine, *, sources: tuple[str, ...], ptx: bool, seed: int) -> 
             "num_iterations": 100,
             "episodes_per_iteration": 512,  # C.4
             "num_minibatches": 8,  # C.4: of 64
-            "lr": (paper.PPO_PTX_LR if ptx else paper.PPO_LR)["1.3B"],
-            "value_lr": paper.VALUE_LR["1.3B"],
+            "lr": LORA_RATE * (paper.PPO_PTX_LR if ptx else paper.PPO_LR)["1.3B"],
+            "value_lr": LORA_RATE * paper.VALUE_LR["1.3B"],
             "warmup_iterations": 10,  # C.4
             "kl_coef": 0.05,  # ours: the paper's .02 is of 256k episodes and a 6B reward model
             "ema_decay": 0.992,  # C.4
-            "micro_batch_rows": 16,
+            "micro_batch_rows": 4,
         },
     }
     mix: dict[str, Any] = {
@@ -110,7 +119,7 @@ def ppo(machine: Machine, *, sources: tuple[str, ...], ptx: bool, seed: int) -> 
         **sizes[machine],
         **(mix if ptx else without),
         inner_epochs=1,  # C.4
-        lora=None,
+        lora=LORA[machine],
         kl_target=None,  # C.4: the coefficient is fixed
         kl_horizon=None,
         clip_ratio=0.2,  # C.4

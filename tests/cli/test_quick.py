@@ -156,6 +156,25 @@ def test_ppo_without_text_has_no_mix_and_measures_another_file_s(call, model: Pa
     assert Run.find(taught / "runs", "ppo-held-out").summary["text_loss"]["after"]["n_clusters"] == 2
 
 
+def test_the_numbers_of_a_gpu_train_adapters_in_bfloat16_on_one_copy_of_the_weights(
+    call, model: Path, demonstrations: Path, rankings: Path
+):
+    pytest.importorskip("peft")
+    common = ("--machine", "gpu", "--to", "out", *SHORT)
+    assert call("sft", "--model", model, "--data", demonstrations, *common).code == 0
+    assert call("reward", "--model", "sft", "--data", rankings, "--lora", "2", *common).code == 0
+    ppo = ("ppo", "--model", "sft", "--reward", "reward", "--data", rankings, "--iterations", "1", "--episodes", "16")
+    said = call(*ppo, *common)
+    assert said.code == 0, said.err
+    assert "policy, reference, value function and reward model stand on one copy of the weights" in said.out
+    runs = {name: Run.find(Path("out/runs"), name) for name in ("sft", "reward", "ppo")}
+    assert {name: run.config["lora"]["rank"] for name, run in runs.items()} == {"sft": 16, "reward": 2, "ppo": 16}
+    assert {run.config["dtype"] for run in runs.values()} == {"bfloat16"}
+    whole = call("sft", "--model", model, "--data", demonstrations, "--lora", "0", "--name", "whole", *common)
+    assert whole.code == 0, whole.err
+    assert Run.find(Path("out/runs"), "whole").config["lora"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "error"),
     [

@@ -51,6 +51,7 @@ class Config(BaseModel):
     seed: int
     micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the batch as it is
     log_every: int = Field(default=10, gt=0)
+    gradient_checkpointing: bool = False  # activations are computed again: less memory, a third more time, same result
 
     @property
     def num_text_rows(self) -> int:
@@ -176,6 +177,7 @@ def _fit(
     """Train the model in place, with residual dropout instead of whatever dropout its own configuration has."""
     from instructloop.models.adapters import add_adapter
     from instructloop.models.lm import disable_dropout, residual_dropout
+    from instructloop.models.recomputing import recompute_activations
     from instructloop.train.device import to_training_device
     from instructloop.train.language import adam, lm_task
     from instructloop.train.loop import FitConfig, fit
@@ -184,6 +186,8 @@ def _fit(
     if config.lora is not None:
         add_adapter(model, config.lora, seed=config.seed)
     to_training_device(model, config.dtype).train(config.dropout > 0)
+    if config.gradient_checkpointing:
+        recompute_activations(model)
     rates = {"betas": config.adam_betas, "eps": config.adam_eps, "weight_decay": config.weight_decay}
     epoch_steps = stream.demonstrations.batches_per_epoch
     with residual_dropout(model, config.dropout), console.track(len(stream), started.name, unit="steps") as track:

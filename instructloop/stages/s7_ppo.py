@@ -71,6 +71,7 @@ class Config(BaseModel):
     seed: int
     micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the minibatch as it is
     forward_tokens: int = Field(default=4096, gt=0)  # padded tokens of a batch without gradient
+    gradient_checkpointing: bool = False  # activations are computed again: less memory, a third more time, same result
     num_samples_kept: int = Field(default=4, ge=0)  # episodes of each iteration that samples.jsonl keeps
 
     @property
@@ -92,11 +93,15 @@ def run(
     started = Run.start(
         workspace.runs, "s7_ppo", name=name, round=round, config=config.model_dump(mode="json"), parents=parents
     )
+    from instructloop.models.recomputing import recompute_activations
     from instructloop.train.checkpoint import Checkpoints
     from instructloop.train.ema import Ema
     from instructloop.train.ppo import Iterations
 
     actors = load_actors(config.lora, parents, dtype=config.dtype, seed=config.seed)
+    if config.gradient_checkpointing:
+        recompute_activations(actors.policy)
+        recompute_activations(actors.value)
     prompts = _prompts(config, parents["prompts"])
     ids = [actors.text.prompt_ids(prompt.text, max_tokens=config.max_prompt_tokens) for prompt in prompts]
     cut = {i for i, one in enumerate(prompts) if len(actors.text.prompt_ids(one.text)) > config.max_prompt_tokens}

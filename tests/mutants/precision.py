@@ -59,4 +59,12 @@ PRECISION = (
         '"bfloat16": Rounding(9.0, 9.0, 1.0)',
         ("tests/train/test_ppo_guards.py",),
     ),
+    Bug(
+        "activations_are_kept_all_the_same",
+        "decision 0007",
+        "instructloop/models/recomputing.py",
+        "    model.train()\n",
+        "    model.eval()\n",
+        ("tests/models/test_recomputing.py",),
+    ),
 )

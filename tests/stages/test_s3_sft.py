@@ -189,3 +189,19 @@ def test_dropout_is_gone_from_what_is_saved(tmp_path: Path):
         with torch.no_grad():
             found.append(completion_logprobs(model, tokens_BT, attention_BT, mask_BC.shape[1], temperature=1.0))
     assert torch.equal(*found)
+
+
+def test_activations_computed_again_change_nothing(tmp_path: Path):
+    spaces = [workspace(tmp_path / name) for name in "ab"]
+    runs = [
+        sft(
+            space,
+            MIXED.model_copy(update={"gradient_checkpointing": again}),
+            base=imported_lm(space),
+            **demonstrations(space),
+            **with_text(space),
+        )
+        for space, again in zip(spaces, (False, True), strict=True)
+    ]
+    assert weights(runs[0].file("model")) == weights(runs[1].file("model"))
+    assert same_training(*runs)

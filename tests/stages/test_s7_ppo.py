@@ -215,3 +215,13 @@ def test_the_saved_policy_is_the_average_of_the_weights_after_each_step(tmp_path
     )
     assert not torch.equal(init, live)
     assert average.detach() == pytest.approx((0.9 * init + 0.1 * live).detach(), abs=1e-6)  # one optimizer step
+
+
+def test_activations_computed_again_change_nothing(tmp_path: Path):
+    spaces = [workspace(tmp_path / name) for name in "ab"]
+    runs = [
+        ppo(space, PTX.model_copy(update={"gradient_checkpointing": again}), parents(space, with_text=True))
+        for space, again in zip(spaces, (False, True), strict=True)
+    ]
+    assert weights(runs[0].file("model")) == weights(runs[1].file("model"))
+    assert same_training(*runs)

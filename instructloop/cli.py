@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from instructloop import model_verbs, quick_verbs
+from instructloop.profiling import profiling
 
 app = typer.Typer(
     name="instructloop",
@@ -44,9 +45,12 @@ Seed = Annotated[int, typer.Option(help="Of everything that is drawn.", min=0)]
 def root(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Trace a few steps of each training and say what was slow.")
+    ] = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
-    """Answer what is asked without a verb; `--debug` is read by `main`."""
+    """Answer what is asked without a verb; `--debug` and `--profile` are read by `main`."""
     if version:
         from instructloop import __version__
 
@@ -277,11 +281,12 @@ model_verbs.add_to(app)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; an error is one line, its traceback only with --debug; always ends in SystemExit."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    kept = [text for text in typed if text != "--debug"]  # it may stand before or after the verb
+    kept = [text for text in typed if text not in ("--debug", "--profile")]  # they may stand before or after the verb
     code = 0
-    _settle_threads()
+    _settle_libraries()
     try:
-        _invoke(kept)
+        with profiling(wanted="--profile" in typed):
+            _invoke(kept)
     except typer.Exit as end:
         code = end.exit_code
     except (KeyboardInterrupt, typer.Abort) as stop:
@@ -289,13 +294,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _complain(f"{where}. To go on: instructloop {' '.join(kept)}", "yellow")
         code = 130
     except Exception as error:
-        if kept != typed:
+        if "--debug" in typed:
             raise
         code = _failed(error)
     sys.exit(code)
 
 
-def _settle_threads() -> None:
+def _settle_libraries() -> None:
     """Set what torch's libraries read when they are loaded, here and in worker processes; what is set already stays.
 
     OpenMP threads that spin long while another process has their core make small products 10 to 50 times slower.

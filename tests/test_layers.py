@@ -37,6 +37,7 @@ LAYERS = {
     "quick_commands": 5.8,
     "plan_commands": 5.85,
     "quick_verbs": 5.9,
+    "profiling": 5.9,
     "cli": 6,
 }
 NO_TORCH = (

@@ -21,6 +21,7 @@ from instructloop.models.masters import MasterState, round_masters
 from instructloop.runs import Run
 from instructloop.train.checkpoint import Checkpoints, Stateful
 from instructloop.train.finite import require_finite_step, require_finite_weights
+from instructloop.train.profile import profiled
 from instructloop.train.streams import Stream, derived_seed
 
 Batch = TypeVar("Batch")
@@ -83,22 +84,22 @@ def fit(
     step = saver.restore()
     if track is not None and step:
         track.advance(step)
-    with _stop_requests() as stop, torch.random.fork_rng():
+    profiling = profiled(run.path, num_steps=len(task.batches) - step, unit=config.log_unit)
+    with _stop_requests() as stop, torch.random.fork_rng(), profiling as stepped:
         window.start()
         for batch in task.batches:
             window.waited()
             _train_step(task, optimizer, batch, step, schedule(step), config, window)
             step += 1
+            stepped()
             extra = after_step(step) if after_step else None
             window.waited()
             if extra or step % config.log_every == 0 or step == len(task.batches):
                 run.log(step // config.log_unit, {**window.flush(), **(extra or {})})
             if track is not None:
                 track.advance(1, **window.shown)
-            if task.batches.is_resumable and (stop.requested or saver.is_due()):
-                saver.save(step)
-                if stop.requested:
-                    raise Interrupted(f"stopped after step {step}; the same command goes on from there")
+            if task.batches.is_resumable:
+                saver.resumable(step, stop)
     require_finite_weights(task.model, "at the end")
     return step
 
@@ -220,6 +221,13 @@ class _Saver:
 
     def is_due(self) -> bool:
         return time.monotonic() >= self.due
+
+    def resumable(self, step: int, stop: _Stop) -> None:
+        """Save when it is time to, or when somebody asked to stop, which then happens."""
+        if stop.requested or self.is_due():
+            self.save(step)
+        if stop.requested:
+            raise Interrupted(f"stopped after step {step}; the same command goes on from there")
 
     def save(self, step: int) -> None:
         """Write all parts, unless a weight is not finite; the next one waits twenty times as long as this one took.

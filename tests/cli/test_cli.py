@@ -272,3 +272,9 @@ def test_an_unknown_recipe_in_the_loop_file_is_refused(call, monkeypatch: pytest
     said = call("status")
     assert said.code == 1
     assert "recipe 'microwrld' is unknown; did you mean microworld?" in said.err
+
+
+def test_a_profile_of_nothing_says_so(call):
+    said = call("--profile", "--version")
+    assert said.code == 0
+    assert "--profile found nothing to trace" in said.err

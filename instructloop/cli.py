@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from instructloop import model_verbs, quick_verbs
+from instructloop.allocator import keep_freed_memory
 from instructloop.profiling import profiling
 
 app = typer.Typer(
@@ -307,6 +308,7 @@ def _settle_libraries() -> None:
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_freed_memory()
 
 
 def _invoke(typed: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ PACKAGE = Path(instructloop.__file__).parent
 LAYERS = {
     "core": 0,
     "files": 0,
+    "allocator": 0,
     "manifest": 0.5,
     "store": 1,
     "models": 1,

@@ -31,7 +31,7 @@ def hidden_at(
 
     Rows with the same number in `prompt_B` may have the hidden states of what they all begin with computed once.
     """
-    if not is_packable(transformer):
+    if not _is_packed(transformer, attention_BT, prompt_B):
         return transformer(**_padded(transformer, tokens_BT, attention_BT)).last_hidden_state[wanted_BT]
     packed, number_M = _packed(transformer, tokens_BT, attention_BT, wanted_BT, prompt_B)
     return transformer(**packed).last_hidden_state[0].index_select(0, number_M)
@@ -41,7 +41,7 @@ def logits_at(
     model: nn.Module, tokens_BT: Int[Tensor, "B T"], attention_BT: Bool[Tensor, "B T"], wanted_BT: Bool[Tensor, "B T"]
 ) -> Float[Tensor, "M V"]:
     """Return the model's own logits at each wanted token, row by row."""
-    if not is_packable(model):
+    if not _is_packed(model, attention_BT, None):
         first = int(wanted_BT.any(0).int().argmax())
         num_kept = wanted_BT.shape[1] - first
         padded = _padded(model, tokens_BT, attention_BT) | accepted(model, logits_to_keep=num_kept)
@@ -57,6 +57,14 @@ def is_packable(model: nn.Module) -> bool:
     config = model.config
     is_causal = getattr(config, "is_causal", True) and not getattr(config, "use_bidirectional_attention", False)
     return config.model_type in FAMILIES and is_causal and config._attn_implementation in ("sdpa", attention.NAME)
+
+
+def _is_packed(model: nn.Module, attention_BT: Tensor, prompt_B: Tensor | None) -> bool:
+    """Return whether packing helps: not in float32 rows without padding (docs/performance.md)."""
+    if not is_packable(model):
+        return False
+    assert isinstance(model, PreTrainedModel)
+    return model.dtype != torch.float32 or prompt_B is not None or not bool(attention_BT.all())
 
 
 def _packed(

@@ -142,6 +142,19 @@ def test_padding_is_not_computed_nor_what_predicts_nothing():
     assert shapes == [(1, sum(needed))]
 
 
+def test_rows_without_padding_stay_rows_in_float32_and_are_packed_in_bfloat16():
+    model, _ = tiny_lm()
+    tokens_BT = torch.arange(10, 22).reshape(3, 4)
+    shapes: list[tuple[int, ...]] = []
+    model.model.layers[0].register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape[:2])))
+    full_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
+    found_BC = completion_logprobs(model, tokens_BT, full_BT, 3, temperature=1.0)
+    expected_TV = model(tokens_BT[:1, :3]).logits[0].log_softmax(-1)
+    completion_logprobs(model.bfloat16(), tokens_BT, full_BT, 3, temperature=1.0)
+    assert shapes == [(3, 3), (1, 3), (1, 9)]
+    torch.testing.assert_close(found_BC[0], expected_TV[[0, 1, 2], tokens_BT[0, 1:]], atol=1e-5, rtol=0)
+
+
 def test_nothing_to_predict_has_a_gradient_of_zero():
     for family in ("llama", "gemma2"):
         model, text = tiny_lm(family)

@@ -58,6 +58,7 @@ def test_activations_are_what_autograd_keeps(
     if is_fused:
         monkeypatch.setattr("instructloop.models.attention.FUSED_WIDTH", 0)
     tokens_BT = torch.randint(3, 290, (4, 100), generator=torch.Generator().manual_seed(0))
+    attention_BT = torch.arange(100) >= torch.tensor([1, 0, 0, 0])[:, None]  # without padding there is no packing
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -68,7 +69,7 @@ def test_activations_are_what_autograd_keeps(
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = completion_logprobs(model, tokens_BT, torch.ones_like(tokens_BT, dtype=torch.bool), 50, temperature=1.0)
+        loss = completion_logprobs(model, tokens_BT, attention_BT, 50, temperature=1.0)
     assert loss.requires_grad
     # The last token predicts nothing, so rows of 99 are read.
     expected = activation_bytes(shape_of(model), 4 * 99, 99, itemsize, is_fused=is_fused)

@@ -20,11 +20,9 @@ from instructloop.models.packed import Block, Packing
 
 NAME = "packed"
 """What the configuration of a model in memory says; transformers writes it into no folder."""
-FUSED_WIDTH = 1024
-"""Rows from this width on are attended by torch's fused attention, which keeps no probabilities for the backward pass.
-
-Below it plain matrix products are as fast in float32, and several times faster in bfloat16, on a CPU.
-"""
+FUSED_BYTES = 1024
+"""Where a row of scores takes as much (256 tokens in float32, 512 in bfloat16) torch's fused attention is the faster
+on a CPU, and it keeps no probabilities for the backward pass; below, matrix products are (docs/performance.md)."""
 
 
 def attend(
@@ -49,7 +47,7 @@ def attend(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query_NHE, key_NGE, value_NGE = (states[0].transpose(0, 1) for states in (query, key, value))
     widest = max(block.key_RS.shape[1] for block in packing.blocks)
-    if dropout or query.device.type != "cpu" or widest >= FUSED_WIDTH:
+    if dropout or query.device.type != "cpu" or widest * query.element_size() >= FUSED_BYTES:
         return _fused(query_NHE, key_NGE, value_NGE, packing, scale=scale, window=sliding_window, dropout=dropout), None
     found: Any = _Products.apply(query_NHE, key_NGE, value_NGE, packing, scale, sliding_window)
     return found[None], None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from instructloop.core import costs
 from instructloop.core.costs import Machine, Sampling, Shape, Training
-from instructloop.models.attention import FUSED_WIDTH
+from instructloop.models.attention import FUSED_BYTES
 from instructloop.models.decode import CACHE_BYTES, MAX_ROWS
 from instructloop.models.head import CHUNK_BYTES
 from instructloop.stages import s3_sft, s6_reward, s7_ppo
@@ -148,7 +148,7 @@ def _trained(model: Model, how: Training) -> dict[str, int]:
 
 
 def _activations(shape: Shape, num_tokens: int, longest: int, how: Training, machine: Machine) -> int:
-    is_fused = machine.is_gpu or longest >= FUSED_WIDTH
+    is_fused = machine.is_gpu or longest * how.itemsize >= FUSED_BYTES
     return costs.activation_bytes(shape, num_tokens, longest, how.itemsize, is_fused=is_fused)
 
 

@@ -89,7 +89,7 @@ def test_scores_with_a_shared_prompt_are_those_of_whole_rows(
     except ValueError:
         pytest.skip("no sequence-classification sister")
     if is_fused:
-        monkeypatch.setattr(attention, "FUSED_WIDTH", 0)
+        monkeypatch.setattr(attention, "FUSED_BYTES", 0)
     numbered = [(number, row) for number, rows in RANKED.items() for row in rows]
     numbered = numbered[::2] + numbered[1::2]  # prompts in any order
     prompt_B = torch.tensor([number for number, _ in numbered])
@@ -103,7 +103,7 @@ def test_scores_with_a_shared_prompt_are_those_of_whole_rows(
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
 def test_fused_attention_of_long_rows_gives_the_same(family: str, monkeypatch: pytest.MonkeyPatch):
     model, text = tiny_lm(family)
-    monkeypatch.setattr(attention, "FUSED_WIDTH", 0)
+    monkeypatch.setattr(attention, "FUSED_BYTES", 0)
     tokens_BT, attention_BT, mask_BC = text.pad_left_right(PROMPTS, COMPLETIONS)
     must_be_equal(
         model,

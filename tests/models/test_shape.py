@@ -56,7 +56,7 @@ def test_activations_are_what_autograd_keeps(
     model, _ = tiny_lm(width=64, context=256)
     model.to(dtype)
     if is_fused:
-        monkeypatch.setattr("instructloop.models.attention.FUSED_WIDTH", 0)
+        monkeypatch.setattr("instructloop.models.attention.FUSED_BYTES", 0)
     tokens_BT = torch.randint(3, 290, (4, 100), generator=torch.Generator().manual_seed(0))
     attention_BT = torch.arange(100) >= torch.tensor([1, 0, 0, 0])[:, None]  # without padding there is no packing
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}

@@ -37,7 +37,7 @@ def test_sft_is_three_forwards_an_epoch_and_the_held_out_tenth_before_after_and_
         "masters": 0,
         "gradients": 4000,
         "optimizer": 8000,
-        "activations": activation_bytes(SHAPE, rows * longest, longest, 4, is_fused=False),
+        "activations": activation_bytes(SHAPE, rows * longest, longest, 4, is_fused=True),
         "logits": 4 * rows * config.max_completion_tokens * 30 * 4,
     }
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from instructloop.train.ranked import RankedPrompt
 
 
-MANY_COMPLETIONS = 64
+MANY_COMPLETIONS = 32
 """A prompt with more ranked completions than this is no question but a frame for many ("Tell me something funny.")."""
 GROUP_COMPLETIONS = 9
 """Completions of such a prompt that are learned from together: the paper's largest K."""

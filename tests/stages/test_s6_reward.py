@@ -192,8 +192,8 @@ def test_a_prompt_that_frames_many_questions_is_dealt_into_groups_and_no_ranking
 
 def test_few_completions_under_one_prompt_stay_together():
     _, text = tiny_lm()
-    (prompt,), _ = ranked_prompts([framed(number) for number in range(32)], text, TokenLimits(30, 20))
-    assert len(prompt.rows) == 64
+    (prompt,), _ = ranked_prompts([framed(number) for number in range(16)], text, TokenLimits(30, 20))
+    assert len(prompt.rows) == 32
 
 
 def test_under_a_frame_what_was_not_learned_of_is_held_out_and_a_completion_that_was_is_not(tmp_path: Path):

@@ -19,6 +19,7 @@ def profiling(*, wanted: bool) -> Generator[None]:
     if not wanted:
         yield
         return
+    os.environ.setdefault("KINETO_LOG_LEVEL", "10")  # else torch's recorder writes lines among ours; read at its import
     from instructloop.train.profile import TABLE, TRACE, WANTED
 
     with tempfile.NamedTemporaryFile("r", suffix=".profiles") as written:

@@ -41,6 +41,12 @@ class Training:
     itemsize: int  # 4 in float32, 2 in bfloat16
     trainable: int  # parameters
     is_adapter: bool  # the trainable ones stand beside the weights, in float32
+    recomputes: bool = False  # activations are computed again in the backward pass
+
+    @property
+    def passes(self) -> int:
+        """Forwards' worth of a step: a whole network three, an adapter two, since what is frozen needs no gradient."""
+        return (2 if self.is_adapter else 3) + self.recomputes
 
 
 def network_bytes(shape: Shape, how: Training) -> dict[str, int]:
@@ -87,11 +93,9 @@ def forward_flops(shape: Shape, num_tokens: float, num_predicted: float, row_tok
     return num_tokens * (2 * shape.matrices + attention) + num_predicted * 2 * shape.head
 
 
-def training_flops(
-    shape: Shape, num_tokens: float, num_predicted: float, row_tokens: float, *, is_adapter: bool
-) -> float:
-    """Return three forwards' worth: 6 N per token; with an adapter two: weights that are frozen need no gradient."""
-    return (2 if is_adapter else 3) * forward_flops(shape, num_tokens, num_predicted, row_tokens)
+def recomputed_bytes(shape: Shape, num_tokens: int, itemsize: int, kept: int) -> int:
+    """Return what is kept of `kept` where activations are computed again: what enters each layer, and one layer's."""
+    return shape.layers * num_tokens * shape.width * itemsize + kept // shape.layers
 
 
 def adapter_parameters(sides: int, rank: int) -> int:

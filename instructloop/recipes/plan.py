@@ -53,25 +53,28 @@ class Model:
     adapter_sides: int
     process_bytes: int  # Python, torch and transformers
 
-    def training(self, dtype: str, rank: int | None) -> Training:
-        """Return how a network of it is trained: whole, or by an adapter of a rank."""
-        itemsize = 4 if dtype == "float32" else 2
-        if rank is None:
-            return Training(itemsize, self.shape.parameters, False)
-        return Training(itemsize, costs.adapter_parameters(self.adapter_sides, rank), True)
+    def training(self, config: s3_sft.Config | s6_reward.Config | s7_ppo.Config) -> Training:
+        """Return how a network of it is trained: whole, or by an adapter."""
+        itemsize = 4 if config.dtype == "float32" else 2
+        if config.lora is None:
+            return Training(itemsize, self.shape.parameters, False, config.gradient_checkpointing)
+        trainable = costs.adapter_parameters(self.adapter_sides, config.lora.rank)
+        return Training(itemsize, trainable, True, config.gradient_checkpointing)
 
 
 def sft(config: s3_sft.Config, model: Model, work: Work, machine: Machine) -> Cost:
     """Return the cost of SFT, the loss on a tenth of the rows before and after among it."""
-    how = model.training(*precision(config))
+    how = model.training(config)
     longest = config.max_prompt_tokens + config.max_completion_tokens
     rows = config.micro_batch_rows or config.batch_rows
     memory = _trained(model, how) | {"activations": _activations(model.shape, rows * longest, longest, how, machine)}
     memory["logits"] = _logits(model.shape, rows * config.max_completion_tokens)
     tokens, predicted = work.rows * work.row_tokens, work.rows * work.completion_tokens
-    step = costs.training_flops(model.shape, tokens, predicted, work.row_tokens, is_adapter=how.is_adapter)
     forward = costs.forward_flops(model.shape, tokens, predicted, work.row_tokens)
-    flops = {"training": config.num_epochs * step, "held-out loss": (2 + config.num_epochs) * 0.1 * forward}
+    flops = {
+        "training": config.num_epochs * how.passes * forward,
+        "held-out loss": (2 + config.num_epochs) * 0.1 * forward,
+    }
     return _cost("sft", memory, flops, machine)
 
 
@@ -80,14 +83,14 @@ def reward(config: s6_reward.Config, model: Model, work: Work, machine: Machine)
 
     The scores of all completions are those after the fit, each with its prompt.
     """
-    shape, how = model.shape, model.training(*precision(config))
+    shape, how = model.shape, model.training(config)
     per_row = work.completions_per_row
     rows = config.micro_batch_rows or round(config.batch_prompts * per_row)
     longest = config.max_prompt_tokens + config.max_completion_tokens
     num_tokens = round(rows * (config.max_prompt_tokens / per_row + config.max_completion_tokens))
     activations = _activations(shape, num_tokens, longest, how, machine)
     tokens = work.rows * (work.prompt_tokens + per_row * work.completion_tokens)
-    step = costs.training_flops(shape, tokens, 0, work.row_tokens, is_adapter=how.is_adapter)
+    step = how.passes * costs.forward_flops(shape, tokens, 0, work.row_tokens)
     scores = costs.forward_flops(shape, work.rows * per_row * work.row_tokens, 0, work.row_tokens)
     memory = _trained(model, how) | {"activations": activations}
     return _cost("reward", memory, {"training": config.num_epochs * step, "scores": scores}, machine)
@@ -95,7 +98,7 @@ def reward(config: s6_reward.Config, model: Model, work: Work, machine: Machine)
 
 def ppo(config: s7_ppo.Config, model: Model, work: Work, machine: Machine) -> Cost:
     """Return the cost of PPO; every completion is taken to be as long as it may be."""
-    shape, how = model.shape, model.training(*precision(config))
+    shape, how = model.shape, model.training(config)
     longest = config.max_prompt_tokens + config.max_new_tokens
     micro = config.micro_batch_rows or config.episodes_per_iteration // config.num_minibatches
     at_once = min(
@@ -108,12 +111,11 @@ def ppo(config: s7_ppo.Config, model: Model, work: Work, machine: Machine) -> Co
     window = config.ptx_window_tokens or 0
     forward = costs.forward_flops(shape, tokens, sampled, row_tokens)
     bodies = costs.forward_flops(shape, tokens, 0, row_tokens)
-    factor = 2 if how.is_adapter else 3
     flops = {
         "sampling": forward,
         "reference, reward, values": forward + 2 * bodies,
-        "updates": config.inner_epochs * factor * (forward + bodies),
-        "pretraining text": factor * costs.forward_flops(shape, text_rows * window, text_rows * window, window),
+        "updates": config.inner_epochs * how.passes * (forward + bodies),
+        "pretraining text": how.passes * costs.forward_flops(shape, text_rows * window, text_rows * window, window),
     }
     cost = _cost("ppo", _ppo_memory(config, model, (longest, micro, at_once), machine), flops, machine)
     rollout = Sampling(config.episodes_per_iteration, work.prompt_tokens, config.max_new_tokens, at_once)
@@ -129,7 +131,7 @@ def precision(config: s3_sft.Config | s6_reward.Config | s7_ppo.Config) -> tuple
 
 def _ppo_memory(config: s7_ppo.Config, model: Model, sizes: tuple[int, int, int], machine: Machine) -> dict[str, int]:
     """Return the memory of PPO's four networks; an adapter's reference and reward model stand on the same weights."""
-    shape, how, (longest, micro, at_once) = model.shape, model.training(*precision(config)), sizes
+    shape, how, (longest, micro, at_once) = model.shape, model.training(config), sizes
     learner = costs.network_bytes(shape, how)
     frozen = 0 if how.is_adapter else shape.parameters * how.itemsize
     weights = shape.parameters * how.itemsize
@@ -149,7 +151,8 @@ def _trained(model: Model, how: Training) -> dict[str, int]:
 
 def _activations(shape: Shape, num_tokens: int, longest: int, how: Training, machine: Machine) -> int:
     is_fused = machine.is_gpu or longest * how.itemsize >= FUSED_BYTES
-    return costs.activation_bytes(shape, num_tokens, longest, how.itemsize, is_fused=is_fused)
+    kept = costs.activation_bytes(shape, num_tokens, longest, how.itemsize, is_fused=is_fused)
+    return costs.recomputed_bytes(shape, num_tokens, how.itemsize, kept) if how.recomputes else kept
 
 
 def _logits(shape: Shape, num_predicted: int) -> int:

@@ -12,8 +12,8 @@ from instructloop.core.costs import (
     cache_bytes,
     forward_flops,
     network_bytes,
+    recomputed_bytes,
     sampling_seconds,
-    training_flops,
 )
 
 SHAPE = Shape(
@@ -49,14 +49,21 @@ def test_activations_are_what_a_layer_keeps_of_a_token():
     # in bfloat16 8 x 10 of the stream; fused, 2 x 10 for repeated keys and values in place of 2 x 7
     assert activation_bytes(SHAPE, 3, 7, 2, is_fused=False) == 2 * 3 * 204 * 2
     assert activation_bytes(SHAPE, 3, 7, 4, is_fused=True) == 2 * 3 * 190 * 4
+    # computed again: one of the 2 layers at a time, and the 10 that enter each
+    assert recomputed_bytes(SHAPE, 3, 4, 2 * 3 * 184 * 4) == 3 * 184 * 4 + 2 * 3 * 10 * 4
     assert cache_bytes(SHAPE, 11, 2) == 2 * 2 * 5 * 11 * 2  # keys and values, layers, 1 x 5, tokens, bytes
 
 
 def test_operations_are_two_a_weight_and_token_and_those_of_attention():
     # a token: 2 x 700 and 2 layers x (2 x 8 x 10); a predicted one: 2 x 30 x 10
     assert forward_flops(SHAPE, 3, 2, 8) == 3 * (1400 + 320) + 2 * 600
-    assert training_flops(SHAPE, 3, 2, 8, is_adapter=False) == 3 * forward_flops(SHAPE, 3, 2, 8)
-    assert training_flops(SHAPE, 3, 2, 8, is_adapter=True) == 2 * forward_flops(SHAPE, 3, 2, 8)
+    passes = [Training(4, 9, is_adapter, again).passes for again in (False, True) for is_adapter in (False, True)]
+    assert passes == [
+        3,
+        2,
+        4,
+        3,
+    ]  # forward and two of the backward pass, one with an adapter; one more to compute again
     assert adapter_parameters(1024, 8) == 8192
 
 

@@ -182,8 +182,8 @@ MEASURING = (
         "planned_backward_costs_one_forward",
         "ours",
         COSTS,
-        "(2 if is_adapter else 3) * forward_flops",
-        "2 * forward_flops",
+        "(2 if self.is_adapter else 3) + self.recomputes",
+        "2 + self.recomputes",
         ("tests/core/test_costs.py", "tests/recipes/test_plan.py"),
     ),
     Bug(

@@ -74,3 +74,12 @@ def test_ppo_samples_once_scores_with_three_networks_and_learns_with_two():
     assert found.flops["reference, reward, values"] == pytest.approx(3 * body + head)
     assert found.flops["updates"] == pytest.approx(3 * (2 * body + head))
     assert found.flops["pretraining text"] == 0
+
+
+def test_computing_activations_again_is_a_forward_more_and_less_memory():
+    kept = small.sft("laptop", seed=0)
+    again = kept.model_copy(update={"gradient_checkpointing": True})
+    one, other = (plan.sft(config, MODEL, WORK, MACHINE) for config in (kept, again))
+    assert other.flops["training"] == pytest.approx(4 / 3 * one.flops["training"])
+    assert other.memory["activations"] < one.memory["activations"]
+    assert {**other.memory, "activations": 0} == {**one.memory, "activations": 0}

@@ -14,7 +14,7 @@ from instructloop.models.masters import trained
 from instructloop.models.scalar import ScalarModel, Scorer
 from instructloop.runs import Run
 from instructloop.stages import s7_ppo
-from instructloop.stages.actors import load_actors
+from instructloop.stages.actors import belongs_on, load_actors
 from tests.stages import test_s3_sft as sft
 from tests.stages import test_s6_reward as reward
 from tests.stages import test_s7_ppo as ppo
@@ -136,6 +136,17 @@ def test_ppo_with_adapters_stands_on_one_copy_and_says_when_it_cannot(learned, p
         assert weights(run.file("model")) != weights(init.file("model"))
         assert weights(run.file("model")) != weights(run.file("model_live"))
         assert run.metrics()[-1]["loss/value"] < row["loss/value"]
+
+
+def test_an_adapter_goes_on_no_other_weights_than_its_own(learned):
+    space, init, reward_run = learned
+    assert belongs_on(reward_run, init)
+    other = imported_lm(space, name="other", seed=9)
+    assert not belongs_on(reward_run, other)
+    found = load_actors(LORA, {"init": other, "reward": reward_run}, dtype="float32", seed=0)
+    whole, _ = ScalarModel.load(reward_run.file("model"))
+    row = torch.tensor([[10, 11, 12]]), torch.ones(1, 3, dtype=torch.bool)
+    assert torch.equal(found.reward.score(*row), whole.score(*row))
 
 
 def test_networks_take_the_memory_of_one_copy(learned, whole: Run):

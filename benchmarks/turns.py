@@ -23,15 +23,15 @@ class Turns:
     def __init__(self) -> None:
         self.heard, self.told = sys.stdin, sys.stdout
         sys.stdout = sys.stderr  # what libraries print is no answer
-        self.started = 0.0
+        self.started = self.cpu_started = 0.0
 
     def begin(self) -> None:
         """Wait for a line; at the end of the input the process ends."""
         if not self.heard.readline():
             raise SystemExit(0)
-        self.started = time.perf_counter()
+        self.started, self.cpu_started = time.perf_counter(), time.process_time()
 
     def end(self, **facts: Any) -> None:
-        """Say how long the turn took."""
-        seconds = time.perf_counter() - self.started
-        print(json.dumps({"seconds": seconds, **facts}), file=self.told, flush=True)
+        """Say how long the turn took, and the processor's seconds in it, of all threads."""
+        seconds, cpu_seconds = time.perf_counter() - self.started, time.process_time() - self.cpu_started
+        print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, **facts}), file=self.told, flush=True)

@@ -35,10 +35,8 @@ def test_a_worker_that_ends_says_why():
     worker.close()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["tiny-ppo", pytest.param("tiny-reward", marks=pytest.mark.slow), pytest.param("tiny-sft", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny-ppo", "tiny-reward", "tiny-sft"])
 def test_our_side_works_at_its_turns(name: str, tmp_path: Path):
     make(WORKLOADS[name], tmp_path)
     _, arms = compare({"ours": own_command(tmp_path, "--threads 1")}, repeats=2)

@@ -156,6 +156,7 @@ def test_ppo_without_text_has_no_mix_and_measures_another_file_s(call, model: Pa
     assert Run.find(taught / "runs", "ppo-held-out").summary["text_loss"]["after"]["n_clusters"] == 2
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_gpu_train_adapters_in_bfloat16_on_one_copy_of_the_weights(
     call, model: Path, demonstrations: Path, rankings: Path
 ):

@@ -234,7 +234,7 @@ FIELDS = st.dictionaries(
 
 
 @pytest.mark.parametrize(("kind", "shape"), [(kind, shape) for kind, shapes in SHAPES.items() for shape in shapes])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @such_as(FIELDS)
 def test_whatever_a_row_holds_it_is_taken_or_unfit(kind, shape: str, fields: dict):
     with contextlib.suppress(Unfit):

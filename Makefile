@@ -22,16 +22,16 @@ web: setup  ## the labelling app over the workspace in DIR: make web DIR=mine
 	$(BIN)/instructloop web --dir $(or $(DIR),demo)
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: setup  ## the slow ones too: every page in the dark, the app killed at work, the whole loop with people
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gpu"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu"
 
 check: setup  ## what CI runs: format, lint, types, layers, documents, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 mutants: setup  ## plant bugs one at a time in a copy; the tests must catch each (minutes)
 	$(BIN)/python -m tests.mutants
@@ -43,7 +43,7 @@ bench: setup  ## how fast this checkout is here: PPO, decoding, a training step,
 	$(BIN)/python -m benchmarks.ppo_iteration --write
 	$(BIN)/python -m benchmarks.decoding fixed natural --write
 	$(BIN)/python -m benchmarks.training_step --write
-	$(BIN)/python -m benchmarks.growth --setting "--precision bfloat16" --write
+	$(BIN)/python -m benchmarks.growth --write
 	$(BIN)/python -m benchmarks.tables
 
 peers: setup  ## the environments in which TRL runs beside it: python -m benchmarks.peers WORKLOAD

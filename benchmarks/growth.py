@@ -59,7 +59,7 @@ def main() -> None:
     """Measure, print, and with --write keep it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", choices=GROWING, action="append", help="all if not given")
-    parser.add_argument("--setting", default="", help="of our side, as benchmarks.ours takes it")
+    parser.add_argument("--setting", default="--precision float32", help="of our side, as benchmarks.ours takes it")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--beside", default="", help="what else the machine was doing, for the record")
     parser.add_argument("--write", action="store_true", help="into benchmarks/results")

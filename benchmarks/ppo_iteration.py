@@ -8,6 +8,7 @@ update of policy and value function 12 N: 20 N for each token of an episode.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,11 @@ def dtype_of(setting: str) -> str:
     return "bfloat16" if "bfloat16" in setting else "float32"
 
 
-def measure(name: str, bounds: Rates, *, repeats: int = REPEATS) -> dict[str, Any]:
+def measure(name: str, bounds: Rates, own: Iterable[str] = OURS, *, repeats: int = REPEATS) -> dict[str, Any]:
     """Return a workload's arms, one for each setting of ours, with times, phases, shares and peak memory."""
     workload = WORKLOADS[name]
     folder: Path = made(workload)
-    commands = {setting: own_command(folder, setting) for setting in OURS}
+    commands = {setting: own_command(folder, setting) for setting in own}
     _, arms = compare(commands, repeats=repeats)
     return {
         "workload": name,
@@ -92,12 +93,13 @@ def main() -> None:
     """Measure, print, and with --write keep it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("workloads", nargs="*", default=QUICK, choices=[*WORKLOADS, []], metavar="WORKLOAD")
+    parser.add_argument("--own", action="append", help="a setting of our side; all of them if not given")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--beside", default="", help="what else the machine was doing, for the record")
     parser.add_argument("--write", action="store_true", help="into benchmarks/results")
     asked = parser.parse_args()
     bounds = rates()
-    found = [measure(name, bounds, repeats=asked.repeats) for name in asked.workloads]
+    found = [measure(name, bounds, asked.own or OURS, repeats=asked.repeats) for name in asked.workloads]
     print(found)
     if asked.write:
         write("ppo-iteration", result(found, beside=asked.beside, rates=asdict(bounds)))

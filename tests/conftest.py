@@ -25,3 +25,15 @@ def one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+LONGEST = ("tests/test_round.py", "tests/web/browser", "tests/stages", "tests/simulated", "tests/store", "tests/cli")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]):
+    """Begin with the files that take longest, so that no worker is left alone with one of them at the end."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((rank for rank, place in enumerate(LONGEST) if item.nodeid.startswith(place)), len(LONGEST))
+
+    items.sort(key=rank)

@@ -55,11 +55,13 @@ def peer_command(task: str, folder: Path, setting: str) -> list[str | Path]:
     return [python(peer), "-m", f"benchmarks.peers.{MODULES[task]}", folder, *setting.split()]
 
 
-def measure(name: str, workload: Workload, peers: Iterable[str], *, repeats: int = REPEATS) -> dict[str, Any]:
+def measure(
+    name: str, workload: Workload, peers: Iterable[str], own: Iterable[str] = OURS, *, repeats: int = REPEATS
+) -> dict[str, Any]:
     """Return the times of both sides and how many times as fast as the fastest peer the fastest of ours is."""
     folder = made(workload)
     theirs = {f"trl {setting}".strip(): peer_command(workload.task, folder, setting) for setting in peers}
-    ours = {f"instructloop {setting}".strip(): own_command(folder, setting) for setting in OURS}
+    ours = {f"instructloop {setting}".strip(): own_command(folder, setting) for setting in own}
     times, arms = compare(theirs | ours, repeats=repeats)
     best = [min(side, key=lambda arm: times[arm].median) for side in (theirs, ours) if side]
     found: dict[str, Any] = {"workload": name, "arms": arms}
@@ -71,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workloads", nargs="+", choices=WORKLOADS)
     parser.add_argument("--peer", action="append", help="a setting of TRL's side; its best if not given")
+    parser.add_argument("--own", action="append", help="a setting of our side; all of them if not given")
     parser.add_argument("--tune", action="store_true", help="try every setting of TRL's side")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--beside", default="", help="what else the machine was doing, for the record")
@@ -80,7 +83,7 @@ def main() -> None:
         workload = WORKLOADS[name]
         peer = "ppo" if workload.task == "ppo" else "training"
         settings = SETTINGS[workload.task] if asked.tune else asked.peer or BEST[workload.task]
-        found = measure(name, workload, settings, repeats=asked.repeats)
+        found = measure(name, workload, settings, asked.own or OURS, repeats=asked.repeats)
         print(found, flush=True)
         if asked.write:
             content = result(found, beside=asked.beside, peer=list(PEERS[peer]))

@@ -60,6 +60,7 @@ def test_ctrl_c_ends_the_command_with_130_and_a_second_process_waits_its_turn(ca
     assert json.loads(run.file("state").read_text()) > 0
 
 
+@pytest.mark.slow
 def test_workers_of_a_command_that_was_killed_stop_and_go(call, monkeypatch: pytest.MonkeyPatch):
     call("init")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # so that a worker finds the toy loop too

@@ -68,21 +68,16 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace.create(tmp_path / "loop", "toy")
 
 
-@pytest.mark.parametrize("load", ["load", "load_parallel"])
-def test_a_run_does_every_step_after_its_parents(toy, workspace: Workspace, load: str):
-    console = Quiet()
-    states = engine.run(workspace, getattr(toy, load), console)
-    assert [(s.name, s.status) for s in states] == [(n, "done") for n in ("one", "two", "four", "all")]
-    assert Run.find(workspace.runs, "all").file("sum.txt").read_text() == "17"  # 10 + 2 + (4 + 1)
-    assert Run.find(workspace.runs, "best").name == "all"
-    assert "all is 17" in console.messages
-
-
-def test_workers_change_no_run_id(toy, tmp_path: Path):
+def test_a_run_does_every_step_after_its_parents_and_workers_change_no_run_id(toy, tmp_path: Path):
     ids = []
     for load in (toy.load, toy.load_parallel):
-        workspace = Workspace.create(tmp_path / load.__name__, "toy")
-        ids.append([state.run_id for state in engine.run(workspace, load, Quiet())])
+        workspace, console = Workspace.create(tmp_path / load.__name__, "toy"), Quiet()
+        states = engine.run(workspace, load, console)
+        assert [(s.name, s.status) for s in states] == [(n, "done") for n in ("one", "two", "four", "all")]
+        assert Run.find(workspace.runs, "all").file("sum.txt").read_text() == "17"  # 10 + 2 + (4 + 1)
+        assert Run.find(workspace.runs, "best").name == "all"
+        assert "all is 17" in console.messages
+        ids.append([state.run_id for state in states])
     assert ids[0] == ids[1]
 
 

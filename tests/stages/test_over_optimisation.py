@@ -116,7 +116,7 @@ def test_it_stops_where_it_warns_and_what_is_saved_is_the_policy_of_then_or_of_i
     assert weights(stopped.file("model")) == weights(saved.file("model"))
 
 
-@pytest.mark.parametrize("num_steps", [9, 26])
+@pytest.mark.parametrize("num_steps", [9, pytest.param(26, marks=pytest.mark.slow)])
 def test_a_crash_costs_the_guard_neither_its_best_nor_its_patience(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int
 ):

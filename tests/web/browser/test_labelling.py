@@ -248,6 +248,7 @@ def test_a_refused_submission_keeps_the_form(store, labeler_page):
     assert len(rows(store, "SELECT id FROM submission")) == 1
 
 
+@pytest.mark.slow
 def test_a_stale_tab_is_told_and_overwrites_only_on_purpose(store, labeler_page):
     open_demonstrations(store)
     first, second = labeler_page, labeler_page.context.new_page()

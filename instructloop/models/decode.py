@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from instructloop.models.cached import CachedForward
 from instructloop.models.drawing import Sampling, draw
+from instructloop.models.graphed import WORTH_TOKENS, GraphedForward
 from instructloop.models.lean import SPARE_COLUMNS, LeanForward, has_lean_shape
 
 CACHE_BYTES = 2**30
@@ -107,7 +108,9 @@ def decode(
 
 def _forward(model: PreTrainedModel, num_slots: int, longest: int, max_new_tokens: int, *, num_waiting: int) -> Forward:
     if has_lean_shape(model, longest):
-        return LeanForward(model, num_slots, longest + (SPARE_COLUMNS if num_waiting else 0))
+        is_recorded = model.device.type == "cuda" and max_new_tokens >= WORTH_TOKENS
+        kind = GraphedForward if is_recorded else LeanForward
+        return kind(model, num_slots, longest + (SPARE_COLUMNS if num_waiting else 0))
     return CachedForward(model, max_new_tokens)
 
 

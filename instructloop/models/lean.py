@@ -221,9 +221,8 @@ class LeanForward:
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             keys, values = self.keys[layer, :num_rows], self.values[layer, :num_rows]
             keys[:, :, column], values[:, :, column] = key, value
-            grouped = query.unflatten(1, (self.num_keys, -1))
-            scores = grouped @ keys[:, :, first : column + 1].transpose(2, 3)
-            return (scores.add_(mask_A11K).softmax(-1) @ values[:, :, first : column + 1]).flatten(1, 2)
+            live = slice(first, column + 1)
+            return self._attended(query, keys[:, :, live], values[:, :, live], mask_A11K)
 
         x_AE = self._through(torch.tensor(tokens, device=self.device), self.position_A, attend)
         self.position_A = self.position_A + 1
@@ -241,6 +240,11 @@ class LeanForward:
                 self.mask_AK[place] = self.mask_AK[row]
         self.first = [self.first[row] for row in rows]
         self.position_A = self.position_A[torch.tensor(rows, dtype=torch.long, device=self.device)]
+
+    def _attended(self, query: Tensor, keys: Tensor, values: Tensor, mask_A11K: Tensor) -> Float[Tensor, "A H D"]:
+        """Return the values that one query of each row and head attends to."""
+        scores = query.unflatten(1, (self.num_keys, -1)) @ keys.transpose(2, 3)
+        return (scores.add_(mask_A11K).softmax(-1) @ values).flatten(1, 2)
 
     def _to_the_front(self) -> None:
         """Move what is read to the first columns."""

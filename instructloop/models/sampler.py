@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -36,6 +37,23 @@ class Samples:
         tokens_BC = self.tokens_BT[:, -self.mask_BC.shape[1] :].tolist()
         lengths_B = self.mask_BC.sum(1).tolist()
         return [row[:length] for row, length in zip(tokens_BC, lengths_B, strict=True)]
+
+
+class Sampler(Protocol):
+    """What draws a rollout: `sample`, or another engine that is called the same."""
+
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        text: Text,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+    ) -> Samples:
+        """Return one completion per prompt."""
+        ...
 
 
 def row_seeds(seed: int, names: Iterable[str]) -> list[int]:
@@ -89,15 +107,11 @@ def sample(
             )
     finally:
         model.train(was_training)
-    return _samples(text, prompts, done, model.device)
+    return samples_of(text, prompts, done, model.device)
 
 
-def _samples(
-    text: Text,
-    prompts: Sequence[Sequence[int]],
-    done: Sequence[Decoded],
-    device: torch.device,
-) -> Samples:
+def samples_of(text: Text, prompts: Sequence[Sequence[int]], done: Sequence[Decoded], device: torch.device) -> Samples:
+    """Return what was decoded, row by row, as samples on a device."""
     tokens_BT, attention_BT, mask_BC = text.pad_left_right(prompts, [row.tokens for row in done])
     logprobs_BC = torch.zeros(mask_BC.shape)
     logprobs_BC[mask_BC] = torch.tensor([value for row in done for value in row.logprobs])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +20,7 @@ from instructloop.stages.prompts_file import read_prompts, read_rows
 from instructloop.workspace import Workspace
 
 if TYPE_CHECKING:
+    from instructloop.models.sampler import Sampler
     from instructloop.models.text import Text
     from instructloop.train.ema import Ema
     from instructloop.train.guard import Guard
@@ -69,6 +71,7 @@ class Config(BaseModel):
     guard_patience: int | None = Field(gt=0)  # checks without a new best before it acts
     guard_action: Literal["warn", "stop", "best"] | None  # best: stop, and save the policy of the best check
     seed: int
+    engine: Literal["own", "vllm"] = "own"  # what draws rollouts (models/vllm_sampler.py)
     micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the minibatch as it is
     forward_tokens: int = Field(default=4096, gt=0)  # padded tokens of a batch without gradient
     gradient_checkpointing: bool = False  # activations are computed again: less memory, a third more time, same result
@@ -99,6 +102,8 @@ def run(
     from instructloop.train.ppo import Iterations
 
     actors = load_actors(config.lora, parents, dtype=config.dtype, seed=config.seed)
+    if config.engine == "vllm":
+        actors = replace(actors, sampler=_vllm(config, parents["init"]))
     if config.gradient_checkpointing:
         recompute_activations(actors.policy)
         recompute_activations(actors.value)
@@ -121,6 +126,13 @@ def run(
     started.finish("model", "model_live", *log.outputs, summary=summary)
     Checkpoints(started.file("checkpoints"), started.id).clear()
     return started
+
+
+def _vllm(config: Config, init: Run) -> Sampler:
+    from instructloop.models.vllm_sampler import VllmSampler
+
+    length = config.max_prompt_tokens + config.max_new_tokens
+    return VllmSampler(init.file("model"), dtype=config.dtype, max_tokens=length)
 
 
 def _save(actors: Actors, ema: Ema, guard: Guard | None, started: Run, about: str) -> None:

@@ -14,7 +14,7 @@ from instructloop.core.batches import Rollout
 from instructloop.core.masked import Sum, masked_sum, whiten
 from instructloop.core.returns import explained_variance, gae, kl_k1, kl_shaped_rewards
 from instructloop.models.lm import PreTrainedModel, completion_logprobs
-from instructloop.models.sampler import Samples, sample
+from instructloop.models.sampler import Sampler, Samples, sample
 from instructloop.models.scalar import ScalarModel
 from instructloop.models.text import Text, length_sorted_batches
 from instructloop.train.loop import Metrics
@@ -50,6 +50,7 @@ class Actors:
     ref: PreTrainedModel
     reward: ScalarModel
     text: Text
+    sampler: Sampler = sample  # of rollouts
 
     @property
     def learners(self) -> nn.ModuleDict:
@@ -73,7 +74,7 @@ def collect(
 ) -> Episodes:
     """Return what the live policy does on `prompts` (ids), row b drawn with `seeds[b]`, with everything PPO needs."""
     started = time.perf_counter()
-    samples = sample(
+    samples = actors.sampler(
         actors.policy,
         actors.text,
         prompts,

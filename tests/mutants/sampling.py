@@ -2,8 +2,8 @@
 
 from tests.mutants.bug import Bug
 
-SAMPLER, DECODE, DRAWING, LEAN, CACHED = (
-    f"instructloop/models/{name}.py" for name in ("sampler", "decode", "drawing", "lean", "cached")
+SAMPLER, DECODE, DRAWING, LEAN, GRAPHED, CACHED = (
+    f"instructloop/models/{name}.py" for name in ("sampler", "decode", "drawing", "lean", "graphed", "cached")
 )
 
 SAMPLING = (
@@ -249,5 +249,29 @@ SAMPLING = (
         "    model.eval()\n",
         "",
         ("tests/models/test_sampler.py",),
+    ),
+    Bug(
+        "a_recorded_step_keeps_its_first_positions",
+        "pitfall 3",
+        GRAPHED,
+        "        self.place_A[:num_rows] = self.position_A\n",
+        "",
+        ("tests/models/test_graphed.py",),
+    ),
+    Bug(
+        "a_recorded_step_does_not_read_its_own_column",
+        "pitfall 3",
+        GRAPHED,
+        "-(-(column + 1) // RANGE)",
+        "-(-column // RANGE)",
+        ("tests/models/test_graphed.py",),
+    ),
+    Bug(
+        "a_recorded_step_is_masked_as_the_one_before",
+        "pitfall 3",
+        GRAPHED,
+        "self.mask_AK[: place[0], column] = 0.0",
+        "self.mask_AK[: place[0], column - 1] = 0.0",
+        ("tests/models/test_graphed.py",),
     ),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ import torch
 from instructloop.models import hidden
 from instructloop.models.lm import load_lm, save_lm
 from instructloop.models.packed import Packing
+from instructloop.models.sampler import sample
 from instructloop.models.scalar import ScalarModel
 from instructloop.models.text import Text
 from instructloop.runs import Run
-from instructloop.train import rollouts
+from instructloop.stages import s7_ppo
+from instructloop.stages.actors import load_actors
 from instructloop.train.ema import Ema
 from tests.stages import test_s3_sft as sft
 from tests.stages import test_s6_reward as reward
@@ -64,13 +67,12 @@ def test_every_stage_reads_exactly_one_bos(tmp_path, monkeypatch: pytest.MonkeyP
     assert len(rows) > num_demonstrations + 3 * 8
     assert {row.count(text.bos_id) for row in rows} == {1}
     prompts: list[list[int]] = []
-    real = rollouts.sample
 
     def heard(model, own: Text, ids, **settings):
         prompts.extend(ids)
-        return real(model, own, ids, **settings)
+        return sample(model, own, ids, **settings)
 
-    monkeypatch.setattr(rollouts, "sample", heard)
+    monkeypatch.setattr(s7_ppo, "load_actors", lambda *a, **k: replace(load_actors(*a, **k), sampler=heard))
     given = ppo.parents(spaces[2]) | {"init": inits[2], "reward": scorer}
     ppo.ppo(spaces[2], ppo.CONFIG.model_copy(update=ONE_ITERATION), given)
     assert len(prompts) == 8

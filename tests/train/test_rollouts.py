@@ -11,7 +11,6 @@ from instructloop.models.sampler import Samples, sample
 from instructloop.models.scalar import Scorer
 from instructloop.models.text import Text
 from instructloop.stages.reward_rows import TokenLimits, ranked_prompts
-from instructloop.train import rollouts
 from instructloop.train.ranked import score_rows
 from instructloop.train.rollouts import Actors, Episodes, collect, penalised, token_values
 from tests.models.draws import pvalue_of_draws
@@ -84,7 +83,7 @@ def test_the_mask_ends_with_the_sampled_stop_token_and_with_nothing_else(pad_is_
 
 
 @ARCHITECTURES
-def test_padding_changes_no_number_and_no_metric_of_a_rollout(architecture: str, monkeypatch: pytest.MonkeyPatch):
+def test_padding_changes_no_number_and_no_metric_of_a_rollout(architecture: str):
     found = actors(architecture, **ENDS)
     plain = mixed(found)
     width = plain.rollout.mask_BC.shape[1]
@@ -92,8 +91,7 @@ def test_padding_changes_no_number_and_no_metric_of_a_rollout(architecture: str,
     def padded(*arguments, **settings) -> Samples:
         return widened(sample(*arguments, **settings), left=3, right=2)
 
-    monkeypatch.setattr(rollouts, "sample", padded)
-    wide = mixed(found)
+    wide = mixed(replace(found, sampler=padded))
     assert wide.rollout.tokens_BT.shape[1] == plain.rollout.tokens_BT.shape[1] + 5
     mask_BC = plain.rollout.mask_BC
     for name in ("logprobs_BC", "value_BC", "advantage_BC", "return_BC"):
@@ -164,7 +162,7 @@ def test_an_empty_completion_is_a_legal_episode(architecture: str, pad_is_eos: b
 
 @pytest.mark.parametrize("bos", [False, True])
 @pytest.mark.parametrize("pad_is_eos", [False, True])
-def test_rollout_training_and_text_give_one_score(bos: bool, pad_is_eos: bool, monkeypatch: pytest.MonkeyPatch):
+def test_rollout_training_and_text_give_one_score(bos: bool, pad_is_eos: bool):
     found = actors(**ENDS, bos=bos, pad_is_eos=pad_is_eos)
     text, prompt = found.text, "What does the dog say?"
     written = ["The dog says woof.", "meow", "", "The cat"]
@@ -173,7 +171,7 @@ def test_rollout_training_and_text_give_one_score(bos: bool, pad_is_eos: bool, m
     completions[3].pop()  # and one whose budget ran out
     finished = [True, True, True, False]
     samples = forged(text, [(text.prompt_ids(prompt), one) for one in completions], finished)
-    monkeypatch.setattr(rollouts, "sample", lambda *_, **__: samples)
+    found = replace(found, sampler=lambda *_, **__: samples)
     rolled = collect(found, [[5]] * 4, range(4), SETTINGS, kl_coef=0.0).score_B.tolist()
     row = {
         "prompt_id": "p",

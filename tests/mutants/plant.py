@@ -22,7 +22,7 @@ from tests.mutants.bug import ROOT, Bug
 COPIED = ("instructloop", "tests", "pyproject.toml")
 BUG_SECONDS, ALL_SECONDS = 240.0, 900.0
 """How long the tests of one bug, and all tests concerned, may take before they are killed."""
-PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "--tb=no", "--hypothesis-seed=0")
+PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-W", "ignore", "--tb=no", "--hypothesis-seed=0")
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",

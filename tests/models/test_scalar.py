@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
+from instructloop.models.hidden import is_packable
 from instructloop.models.lm import disable_dropout
 from instructloop.models.scalar import ScalarModel, Scorer
 from instructloop.models.text import Text
@@ -26,9 +27,12 @@ def right_padded(text):
 
 @ARCHITECTURES
 @PADS
-def test_a_score_depends_on_its_own_row_only(architecture: str, pad_is_eos: bool):
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])  # rows in one packed row, and beside each other with padding
+def test_a_score_depends_on_its_own_row_only(architecture: str, pad_is_eos: bool, attention: str):
     lm, lm_text = tiny_lm(architecture, pad_is_eos=pad_is_eos)
     model, text = ScalarModel.from_lm(lm, lm_text, seed=1)
+    model.model.set_attn_implementation(attention)
+    assert is_packable(model.model) == (attention == "sdpa")
     left_right_B = model.score(*text.pad_left_right(*rows(text))[:2])
     right_B = model.score(*right_padded(text))
     alone_B = torch.cat([model.score(*text.pad_right([p + c])) for p, c in zip(*rows(text), strict=True)])

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md from the newest results: python -m benchmarks.tables writes them into it.
+"""The tables of docs/ from the newest results: python -m benchmarks.tables writes them into their documents.
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; what is between is replaced, all else stays.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.measuring import RESULTS, ROOT, latest
 
-DOCUMENT = ROOT / "docs" / "performance.md"
+DOCUMENTS = (ROOT / "docs" / "performance.md", ROOT / "docs" / "real-data.md")
 PLACE = re.compile(r"(<!-- table ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PEERS = {
     "ppo-fixed": ("PPO, 64 episodes of 32 + 64 tokens, 5.8M", 3.0),
@@ -199,6 +199,56 @@ def training_step(folder: Path) -> str:
     return table(head, rows) + conditions(found)
 
 
+PREFERENCES = ("humour", "ethics-util", "hh-rlhf", "ukp-arguments", "oasst1-ranked", "stackexchange-ranked")
+
+
+def interval(found: Mapping[str, Any], digits: int = 3) -> str:
+    """Return a value with its 95 % interval."""
+    low, high = ("?" if found[end] is None else f"{found[end]:.{digits}f}" for end in ("low", "high"))
+    return f"{found['value']:.{digits}f} [{low}, {high}]"
+
+
+def reward_models(folder: Path) -> str:
+    """Return what reward models foretell of held-out rankings, beside a bag of words and the length."""
+    found = [result for name in PREFERENCES if (result := latest(f"real-data-{name}", folder))]
+    rows = []
+    for one in (result["found"] for result in found):
+        summary = one["summaries"]["reward"]
+        accuracy = summary["accuracy_heldout"]
+        rows.append(
+            [
+                one["study"],
+                f"{summary['comparisons']:,}",
+                interval(accuracy),
+                f"{accuracy['n']:,}",
+                "" if one["tfidf"] is None else f"{one['tfidf']:.3f}",
+                interval(summary["baselines"]["longer"]),
+                "" if summary["length_correlation"] is None else f"{summary['length_correlation']:.2f}",
+                f"{one['seconds'] / 60:.0f}",
+            ]
+        )
+    head = ["rankings", "comparisons learned", "held-out accuracy", "n", "TF-IDF", "longer wins", "score with length"]
+    return table([*head, "min"], rows) + conditions(found)
+
+
+def policies(folder: Path) -> str:
+    """Return what SFT and PPO changed on what was held out."""
+    names = ("sft-fairytaleqa", "ppo", "ppo-ptx")
+    found = [result for name in names if (result := latest(f"real-data-{name}", folder))]
+    rows = []
+    for one in (result["found"] for result in found):
+        [held_out] = [summary for name, summary in one["summaries"].items() if name.endswith("-held-out")]
+        trained = next(iter(one["summaries"].values()))
+        for what, name in (("loss", "loss"), ("score", "score"), ("loss on WikiText-2", "text_loss")):
+            if name in held_out:
+                of = held_out[name]
+                cells = [interval(of[role]) for role in ("before", "after", "difference")]
+                kl = f"{trained['last_kl']:.2f}" if name == "score" else ""
+                rows.append([f"{one['study']}, {what}", *cells, kl, f"{of['after']['n']:,}"])
+    head = ["held out", "before", "after", "difference", "KL at the end", "n"]
+    return table(head, rows) + conditions(found)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "peers": peers,
     "settings": settings,
@@ -206,6 +256,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "decoding": decoding,
     "training-step": training_step,
     "growth": growth,
+    "reward-models": reward_models,
+    "policies": policies,
 }
 
 
@@ -221,4 +273,5 @@ def rendered(document: str, folder: Path = RESULTS) -> str:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(rendered(DOCUMENT.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(rendered(document.read_text()))

@@ -21,17 +21,17 @@ real: setup  ## the loop with SmolLM2-135M and people's own rankings: make real 
 web: setup  ## the labelling app over the workspace in DIR: make web DIR=mine
 	$(BIN)/instructloop web --dir $(or $(DIR),demo)
 
-test: setup
+test: setup  ## the checks, under three minutes
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: setup  ## the slow ones too: every page in the dark, the app killed at work, the whole loop with people
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu"
 
-check: setup  ## what CI runs: format, lint, types, layers, documents, tests
+check: test  ## what CI runs: tests, format, lint, types, and the slow tests in a browser
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 2 -m slow tests/web/browser
 
 mutants: setup  ## plant bugs one at a time in a copy; the tests must catch each (minutes)
 	$(BIN)/python -m tests.mutants

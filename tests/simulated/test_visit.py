@@ -67,6 +67,7 @@ class CtrlC(Track):
             _thread.interrupt_main()
 
 
+@pytest.mark.slow
 def test_an_interrupted_visit_keeps_all_and_the_next_goes_on_with_the_same_people(workspace: Workspace, url: str):
     with pytest.raises(KeyboardInterrupt, match=r"stopped: \d+ judgements were submitted and are kept"):
         visit(workspace, url, Interrupted(), num_train=3, seed=None, speed=20_000)

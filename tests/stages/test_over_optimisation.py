@@ -99,7 +99,7 @@ def test_a_guard_that_only_warns_changes_no_bit_of_training_and_says_what_it_saw
         assert shown == {"iteration": iteration, **logged}
 
 
-@pytest.mark.parametrize("action", ["stop", "best"])
+@pytest.mark.parametrize("action", [pytest.param("stop", marks=pytest.mark.slow), "best"])
 def test_it_stops_where_it_warns_and_what_is_saved_is_the_policy_of_then_or_of_its_best_check(
     tmp_path: Path, action: str
 ):

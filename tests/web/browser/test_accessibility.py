@@ -102,7 +102,8 @@ def serious(page: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.slow  # CI runs it
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_has_a_serious_violation_or_scrolls_sideways_on_a_phone(
     app: FastAPI, filled: dict[str, str], context_of: Callable[..., Any], scheme: str
 ):

@@ -72,6 +72,7 @@ def test_four_completions_are_compared_with_24_keystrokes(store, labeler_page):
     assert 0 <= circumstance.active_seconds <= circumstance.wall_seconds + 1
 
 
+@pytest.mark.slow
 def test_nine_completions_are_compared_by_keyboard_alone(store, labeler_page):
     open_comparison(store, texts=FEW_WORDS)
     open_task(labeler_page)
@@ -277,6 +278,7 @@ def test_a_stale_tab_is_told_and_overwrites_only_on_purpose(store, labeler_page)
     assert [row.text for row in rows(store, "SELECT text FROM demonstration")] == ["of the first tab again"]
 
 
+@pytest.mark.slow
 def test_a_lease_that_ran_out_is_told_and_the_late_answer_is_kept(store, labeler_page, new_account, clock):
     page = labeler_page
     open_demonstrations(store, overlap=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from instructloop.models import attention
+from instructloop.models.last_layer import last_layer_for
 from instructloop.models.packed import pack, positions
 
 FAMILIES = frozenset({"cohere", "gemma", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama", "mistral"})
@@ -32,9 +34,16 @@ def hidden_at(
     Rows with the same number in `prompt_B` may have the hidden states of what they all begin with computed once.
     """
     if not _is_packed(transformer, attention_BT, prompt_B):
-        return transformer(**_padded(transformer, tokens_BT, attention_BT)).last_hidden_state[wanted_BT]
+        padded = _padded(transformer, tokens_BT, attention_BT)
+        with _last_layer_for(transformer, wanted_BT.flatten().nonzero()[:, 0], wanted_BT.numel()):
+            return transformer(**padded).last_hidden_state[wanted_BT]
     packed, number_M = _packed(transformer, tokens_BT, attention_BT, wanted_BT, prompt_B)
-    return transformer(**packed).last_hidden_state[0].index_select(0, number_M)
+    with _last_layer_for(transformer, number_M, packed["input_ids"].numel()):
+        return transformer(**packed).last_hidden_state[0].index_select(0, number_M)
+
+
+def _last_layer_for(transformer: nn.Module, wanted_M: Tensor, num_tokens: int) -> AbstractContextManager[None]:
+    return last_layer_for(transformer, wanted_M, num_tokens) if is_packable(transformer) else nullcontext()
 
 
 def logits_at(

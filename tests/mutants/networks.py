@@ -280,4 +280,20 @@ NETWORKS = (
         "self.bias -= amount",
         ("tests/stages/test_s6_reward.py",),
     ),
+    Bug(
+        "last_layer_of_other_tokens",
+        "pitfall 6",
+        "instructloop/models/last_layer.py",
+        "distinct_M = is_wanted_N.nonzero()[:, 0]",
+        "distinct_M = is_wanted_N.roll(1).nonzero()[:, 0]",
+        ("tests/models/test_last_layer.py",),
+    ),
+    Bug(
+        "last_layer_counts_a_token_twice",
+        "pitfall 6",
+        "instructloop/models/last_layer.py",
+        "distinct_M = is_wanted_N.nonzero()[:, 0]",
+        "distinct_M = wanted_M",
+        ("tests/models/test_last_layer.py",),
+    ),
 )

@@ -282,7 +282,7 @@ NETWORKS = (
     ),
     Bug(
         "last_layer_of_other_tokens",
-        "pitfall 6",
+        "a token nobody looks at",
         "instructloop/models/last_layer.py",
         "distinct_M = is_wanted_N.nonzero()[:, 0]",
         "distinct_M = is_wanted_N.roll(1).nonzero()[:, 0]",
@@ -290,7 +290,7 @@ NETWORKS = (
     ),
     Bug(
         "last_layer_counts_a_token_twice",
-        "pitfall 6",
+        "a token nobody looks at",
         "instructloop/models/last_layer.py",
         "distinct_M = is_wanted_N.nonzero()[:, 0]",
         "distinct_M = wanted_M",

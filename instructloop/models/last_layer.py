@@ -23,30 +23,36 @@ PER_TOKEN = ("q_proj", "o_proj", "c_proj", "dense")
 def last_layer_for(transformer: nn.Module, wanted_M: Tensor, num_tokens: int) -> Generator[None]:
     """Within, the transformer's last hidden states are right at `wanted_M` alone, numbers among all tokens of a batch.
 
-    Gradients are those of these hidden states. Nothing changes where layers are computed again in the backward pass,
-    or where somebody else has replaced what a module computes.
+    Gradients are those of these hidden states. Nothing changes where somebody else has replaced what a module
+    computes. Where layers are computed again in the backward pass this one is not: it would be the first, and what it
+    made is then still there anyway.
     """
-    parts = _parts(transformer) if len(wanted_M) < WORTH_FRACTION * num_tokens else []
-    if not parts or any("forward" in vars(part) for part in parts):
+    layer = _last_layer(transformer)
+    parts = _parts(layer)
+    if len(wanted_M) >= WORTH_FRACTION * num_tokens or any("forward" in vars(part) for part in parts):
         yield
         return
     is_wanted_N = torch.zeros(num_tokens, dtype=torch.bool, device=wanted_M.device)
     is_wanted_N[wanted_M] = True
     distinct_M = is_wanted_N.nonzero()[:, 0]
+    is_recomputed = layer.gradient_checkpointing
+    layer.gradient_checkpointing = False
     for part in parts:
         part.forward = _at(part.forward, distinct_M)
     try:
         yield
     finally:
+        layer.gradient_checkpointing = is_recomputed
         for part in parts:
             del part.forward
 
 
-def _parts(transformer: Any) -> list[nn.Module]:
-    """Return the modules of the last layer that need not see every token; none where they are computed again."""
-    layer = (getattr(transformer, "layers", None) or transformer.h)[-1]
-    if getattr(layer, "gradient_checkpointing", False):
-        return []
+def _last_layer(transformer: Any) -> Any:
+    return (getattr(transformer, "layers", None) or transformer.h)[-1]
+
+
+def _parts(layer: Any) -> list[nn.Module]:
+    """Return the modules of a layer that need not see every token."""
     [attention] = [getattr(layer, name) for name in ("self_attn", "attn", "attention") if hasattr(layer, name)]
     return [layer.mlp, *(getattr(attention, name) for name in PER_TOKEN if hasattr(attention, name))]
 

@@ -42,7 +42,7 @@ def test_loss_and_gradients_are_the_same_to_the_last_bit_with_dropout_too(archit
         with residual_dropout(model, 0.3):
             loss = completion_logprobs(model, TOKENS_BT, ATTENTION_BT, 6, temperature=1.0).sum()
             loss.backward()
-        assert len(seen) == (4 if again else 2)  # two layers
+        assert len(seen) == (3 if again else 2)  # two layers, the last never twice where few of its tokens are wanted
         found.append((loss, gradients(model)))
     (loss, kept), (same, computed) = found
     assert loss == same

@@ -77,13 +77,14 @@ def _pairs(name: str) -> tuple[str, str]:
 
 def _reward(name: str, rows: int | None, options: str, **more: Any) -> Study:
     train, dev = _pairs(name)
-    return Study("reward", Part(train, rows, more.pop("characters", None)), Part(dev), options, **more)
+    characters = more.pop("characters", None)
+    return Study("reward", Part(train, rows, characters), Part(dev, None, characters), options, **more)
 
 
 HH, HH_DEV = _pairs("hh-rlhf")
 WIKITEXT = Part(TEXT.format("wikitext-2.valid.txt.gz"), rows=60, characters=(300, 700))
 MIX = Part(TEXT.format("simple-news.jsonl.gz"))
-PPO = "--lora 16 --lr 1e-4 --set ppo.value_lr=2e-4 --iterations 24 --max-prompt-tokens 96"
+PPO = "--lora 16 --lr 2e-4 --set ppo.value_lr=2e-4 --iterations 40 --max-prompt-tokens 96"
 
 SMALL: dict[str, Study] = {
     "sft-fairytaleqa": Study(
@@ -97,7 +98,7 @@ SMALL: dict[str, Study] = {
         "ethics-util", 6000, "--lr 5e-5 --batch 4", prompt="Tell me something that happened to you.", tfidf=0.725
     ),
     "hh-rlhf": _reward("hh-rlhf", 2000, f"{ADAPTER} --batch 16", tfidf=0.544, characters=SHORT),
-    "ukp-arguments": _reward("ukp-arguments", 3000, f"{ADAPTER} --batch 4", tfidf=0.793),
+    "ukp-arguments": _reward("ukp-arguments", 1500, f"{ADAPTER} --batch 4", tfidf=0.793),
     "oasst1-ranked": Study("reward", Part(_pairs("oasst1-ranked")[0]), None, f"{ADAPTER} --batch 8"),
     "stackexchange-ranked": _reward("stackexchange-ranked", None, f"{ADAPTER} --batch 8"),
     "ppo": Study("ppo", Part(HH, 1000, SHORT), Part(HH_DEV, 200, SHORT), PPO, held_out_text=WIKITEXT, reward="hh-rlhf"),

@@ -77,6 +77,7 @@ def run(
     console.log(f"{name}: " + ", ".join(f"{number} {what.replace('_', ' ')}" for what, number in facts.items()))
     _fit(config, model, text, prompts, started, console)
 
+    console.log(f"{name}: scores what it did not learn from")
     held_out = _held_out(rows, learned, parents)
     scores, num_too_long = demonstration_scores(model, text, parents["demonstrations"], limits)
     model.shift(-fmean(scores))

@@ -224,11 +224,10 @@ def reward_models(folder: Path) -> str:
                 "" if one["tfidf"] is None else f"{one['tfidf']:.3f}",
                 interval(summary["baselines"]["longer"]),
                 "" if summary["length_correlation"] is None else f"{summary['length_correlation']:.2f}",
-                f"{one['seconds'] / 60:.0f}",
             ]
         )
     head = ["rankings", "comparisons learned", "held-out accuracy", "n", "TF-IDF", "longer wins", "score with length"]
-    return table([*head, "min"], rows) + conditions(found)
+    return table(head, rows) + conditions(found)
 
 
 def policies(folder: Path) -> str:

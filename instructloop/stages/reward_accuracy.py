@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Key = tuple[str, str]
 """A prompt's and a completion's id."""
-MOST_TRAINED = 256
-"""Prompts of what was learned whose completions are scored afterwards."""
+MOST_TRAINED = 1000
+"""So many of the completions that were learned, up to twice as many, are scored afterwards."""
 
 
 def demonstration_scores(
@@ -146,16 +146,16 @@ def _score_facts(
 ) -> dict[str, Any]:
     """Return mean and deviation of the scores of completions learned from and held out, and the pull of length.
 
-    Of what was learned from, MOST_TRAINED prompts or up to twice as many are scored, evenly spaced: all would take as
-    long as a third of the training.
+    Of the completions learned from MOST_TRAINED or some more are scored, evenly spaced: all would take as long as a
+    third of the training.
 
     `length_correlation` is Pearson's, between score and tokens, each less its prompt's mean: what length does to the
     score of one completion against another of the same prompt.
     """
     from instructloop.train.ranked import score_rows
 
-    some = learned[:: max(1, len(learned) // MOST_TRAINED)]
-    trained = score_rows(model, text, [row for prompt in some for row in prompt.rows])
+    every = [row for prompt in learned for row in prompt.rows]
+    trained = score_rows(model, text, every[:: max(1, len(every) // MOST_TRAINED)])
     facts: dict[str, Any] = {"train_score_mean": fmean(trained), "train_score_std": pstdev(trained)}
     if not scores:
         return facts

@@ -84,7 +84,13 @@ def _reward(name: str, rows: int | None, options: str, **more: Any) -> Study:
 HH, HH_DEV = _pairs("hh-rlhf")
 WIKITEXT = Part(TEXT.format("wikitext-2.valid.txt.gz"), rows=60, characters=(300, 700))
 MIX = Part(TEXT.format("simple-news.jsonl.gz"))
-PPO = "--lora 16 --lr 2e-4 --set ppo.value_lr=2e-4 --iterations 30 --max-prompt-tokens 96"
+PPO = "--lora 16 --lr 3e-4 --set ppo.value_lr=3e-4 --iterations 24 --max-prompt-tokens 64 --max-completion-tokens 24"
+
+
+def _policy(text: Part | None) -> Study:
+    parts = (Part(HH, 1000, (0, 500)), Part(HH_DEV, 200, (0, 500)))
+    return Study("ppo", *parts, PPO, text=text, held_out_text=WIKITEXT, reward="oasst1-ranked")
+
 
 SMALL: dict[str, Study] = {
     "sft-fairytaleqa": Study(
@@ -101,18 +107,8 @@ SMALL: dict[str, Study] = {
     "ukp-arguments": _reward("ukp-arguments", 1500, f"{ADAPTER} --batch 4", tfidf=0.793),
     "oasst1-ranked": Study("reward", Part(_pairs("oasst1-ranked")[0]), None, f"{ADAPTER} --batch 8"),
     "stackexchange-ranked": _reward("stackexchange-ranked", None, f"{ADAPTER} --batch 8", characters=(0, 1500)),
-    "ppo": Study(
-        "ppo", Part(HH, 1000, SHORT), Part(HH_DEV, 200, SHORT), PPO, held_out_text=WIKITEXT, reward="oasst1-ranked"
-    ),
-    "ppo-ptx": Study(
-        "ppo",
-        Part(HH, 1000, SHORT),
-        Part(HH_DEV, 200, SHORT),
-        PPO,
-        text=MIX,
-        held_out_text=WIKITEXT,
-        reward="oasst1-ranked",
-    ),
+    "ppo": _policy(None),
+    "ppo-ptx": _policy(MIX),
 }
 """On two cores, each within half an hour."""
 

@@ -95,8 +95,8 @@ def _policy(text: Part | None) -> Study:
 SMALL: dict[str, Study] = {
     "sft-fairytaleqa": Study(
         "sft",
-        Part(DEMONSTRATIONS.format("fairytaleqa.train"), 400, SHORT),
-        Part(DEMONSTRATIONS.format("fairytaleqa.val"), 100, SHORT),
+        Part(DEMONSTRATIONS.format("fairytaleqa.train"), 160, SHORT),
+        Part(DEMONSTRATIONS.format("fairytaleqa.val"), 60, SHORT),
         "--max-prompt-tokens 256",
     ),
     "humour": _reward("humour", 9000, "--lr 5e-5 --batch 4", tfidf=0.682),
@@ -104,9 +104,9 @@ SMALL: dict[str, Study] = {
         "ethics-util", 6000, "--lr 5e-5 --batch 4", prompt="Tell me something that happened to you.", tfidf=0.725
     ),
     "hh-rlhf": _reward("hh-rlhf", 2000, f"{ADAPTER} --batch 16", tfidf=0.544, characters=SHORT),
-    "ukp-arguments": _reward("ukp-arguments", 1500, f"{ADAPTER} --batch 4", tfidf=0.793),
+    "ukp-arguments": _reward("ukp-arguments", 800, f"{ADAPTER} --batch 4", tfidf=0.793),
     "oasst1-ranked": Study("reward", Part(_pairs("oasst1-ranked")[0]), None, f"{ADAPTER} --batch 8"),
-    "stackexchange-ranked": _reward("stackexchange-ranked", None, f"{ADAPTER} --batch 8", characters=(0, 1500)),
+    "stackexchange-ranked": _reward("stackexchange-ranked", None, f"{ADAPTER} --batch 8", characters=(0, 1200)),
     "ppo": _policy(None),
     "ppo-ptx": _policy(MIX),
 }

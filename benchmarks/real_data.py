@@ -106,7 +106,7 @@ SMALL: dict[str, Study] = {
     "hh-rlhf": _reward("hh-rlhf", 2000, f"{ADAPTER} --batch 16", tfidf=0.544, characters=SHORT),
     "ukp-arguments": _reward("ukp-arguments", 800, f"{ADAPTER} --batch 4", tfidf=0.793),
     "oasst1-ranked": Study("reward", Part(_pairs("oasst1-ranked")[0]), None, f"{ADAPTER} --batch 8"),
-    "stackexchange-ranked": _reward("stackexchange-ranked", None, f"{ADAPTER} --batch 8", characters=(0, 1200)),
+    "stackexchange-ranked": _reward("stackexchange-ranked", None, f"{ADAPTER} --batch 8", characters=(0, 2000)),
     "ppo": _policy(None),
     "ppo-ptx": _policy(MIX),
 }

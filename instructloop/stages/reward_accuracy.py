@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from statistics import StatisticsError, correlation, fmean, pstdev
@@ -21,7 +22,7 @@ Row = Mapping[str, Any]
 Key = tuple[str, str]
 """A prompt's and a completion's id."""
 MOST_TRAINED = 1000
-"""So many of the completions that were learned, up to twice as many, are scored afterwards."""
+"""At most so many of the completions that were learned are scored afterwards."""
 
 
 def demonstration_scores(
@@ -146,8 +147,7 @@ def _score_facts(
 ) -> dict[str, Any]:
     """Return mean and deviation of the scores of completions learned from and held out, and the pull of length.
 
-    Of the completions learned from MOST_TRAINED or some more are scored, evenly spaced: all would take as long as a
-    third of the training.
+    Of the completions learned from at most MOST_TRAINED are scored: all would take as long as a third of the training.
 
     `length_correlation` is Pearson's, between score and tokens, each less its prompt's mean: what length does to the
     score of one completion against another of the same prompt.
@@ -155,7 +155,9 @@ def _score_facts(
     from instructloop.train.ranked import score_rows
 
     every = [row for prompt in learned for row in prompt.rows]
-    trained = score_rows(model, text, every[:: max(1, len(every) // MOST_TRAINED)])
+    # By lot: a prompt's completions may stand best first, so that every second one would be a loser.
+    some = every if len(every) <= MOST_TRAINED else random.Random(0).sample(every, MOST_TRAINED)
+    trained = score_rows(model, text, some)
     facts: dict[str, Any] = {"train_score_mean": fmean(trained), "train_score_std": pstdev(trained)}
     if not scores:
         return facts

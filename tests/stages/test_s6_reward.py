@@ -5,9 +5,11 @@ import pytest
 
 from instructloop.console import Quiet
 from instructloop.models.scalar import ScalarModel, Scorer
-from instructloop.stages import s6_reward
+from instructloop.stages import reward_accuracy, s6_reward
 from instructloop.stages.reward_accuracy import demonstration_scores, measure
 from instructloop.stages.reward_rows import TokenLimits, fold_labelers, ranked_prompts
+from instructloop.train import ranked
+from instructloop.train.ranked import RankedPrompt
 from tests.stages.small import Crash, crash_after, imported, imported_lm, same_training, workspace
 from tests.tiny import tiny_lm
 
@@ -260,6 +262,17 @@ def test_where_all_score_alike_nothing_is_foretold():
     figures = measure(model, text, learned, [alike], seen={"a"}, limits=limits)
     assert figures["accuracy_heldout"]["value"] == 0.5  # three comparisons, each a coin
     assert figures["baselines"]["longer"]["value"] == 0.5
+
+
+def test_scores_after_training_are_of_completions_by_lot_not_of_every_second_one(monkeypatch: pytest.MonkeyPatch):
+    model, text = ScalarModel.from_lm(*tiny_lm(), seed=1)
+    pairs = [RankedPrompt(str(number), ([3], [4]), (((0,), (1,)),)) for number in range(40)]
+    heard: list[list[int]] = []
+    monkeypatch.setattr(reward_accuracy, "MOST_TRAINED", 20)
+    monkeypatch.setattr(ranked, "score_rows", lambda model, text, rows: heard.extend(rows) or [0.0] * len(rows))
+    measure(model, text, pairs, [], seen=(), limits=TokenLimits(30, 20))
+    assert len(heard) == 20
+    assert sorted({row[0] for row in heard}) == [3, 4]  # winners and losers
 
 
 def test_training_rows_end_with_eos_as_rollouts_do():

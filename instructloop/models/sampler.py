@@ -85,14 +85,7 @@ def sample(
     """
     stops = text.stop_ids if stop_ids is None else tuple(stop_ids)
     sampling = Sampling(max_new_tokens, temperature, top_p, top_k, stops)
-    if len(seeds) != len(prompts):
-        raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
-    if not prompts or not all(prompts):
-        raise ValueError("there must be prompts, each of at least one token")
-    longest = max(len(prompt) for prompt in prompts) + max_new_tokens
-    limit = context_length(model.config)
-    if limit is not None and longest > limit:
-        raise ValueError(f"prompt and max_new_tokens make {longest} tokens; the model's context is {limit}")
+    check_rows(prompts, seeds, max_new_tokens, limit=context_length(model.config))
     was_training = model.training
     model.eval()
     try:
@@ -108,6 +101,19 @@ def sample(
     finally:
         model.train(was_training)
     return samples_of(text, prompts, done, model.device)
+
+
+def check_rows(
+    prompts: Sequence[Sequence[int]], seeds: Sequence[int], max_new_tokens: int, *, limit: int | None
+) -> None:
+    """Refuse prompts (ids) of which one is empty, has no seed, or leaves no room for its completion in the context."""
+    if len(seeds) != len(prompts):
+        raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
+    if not prompts or not all(prompts):
+        raise ValueError("there must be prompts, each of at least one token")
+    longest = max(len(prompt) for prompt in prompts) + max_new_tokens
+    if limit is not None and longest > limit:
+        raise ValueError(f"prompt and max_new_tokens make {longest} tokens; the model's context is {limit}")
 
 
 def samples_of(text: Text, prompts: Sequence[Sequence[int]], done: Sequence[Decoded], device: torch.device) -> Samples:

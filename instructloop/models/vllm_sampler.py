@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from instructloop.models.adapters import merged
 from instructloop.models.decode import Decoded
-from instructloop.models.sampler import Samples, samples_of
+from instructloop.models.sampler import Samples, check_rows, samples_of
 from instructloop.models.text import Text
 
 MEMORY_SHARE = 0.3
@@ -34,6 +34,7 @@ class VllmSampler:
             self._vllm: Any = importlib.import_module("vllm")
         except ImportError as error:
             raise ValueError(f"engine vllm needs vLLM ({error}): pip install 'instructloop[vllm]'") from error
+        self._max_tokens = max_tokens
         self._engine = self._vllm.LLM(
             model=str(folder),
             dtype=dtype,
@@ -58,8 +59,7 @@ class VllmSampler:
         """Return one completion per prompt (ids), drawn from `model` as it is now, row b with `seeds[b]`."""
         if temperature <= 0:
             raise ValueError(f"temperature {temperature} must be above 0: nothing is learned from the likeliest alone")
-        if len(seeds) != len(prompts):
-            raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
+        check_rows(prompts, seeds, max_new_tokens, limit=self._max_tokens)
         self._take_weights(model)
         stops = text.stop_ids if stop_ids is None else tuple(stop_ids)
         settings = [
@@ -84,7 +84,7 @@ class VllmSampler:
         """Write the policy's weights over the engine's, an adapter's added, and forget what the old ones computed."""
         with merged(model):
             weights = [(name, parameter.detach()) for name, parameter in model.named_parameters()]
-            self._engine.apply_model(lambda network: network.load_weights(iter(weights)) and None)
+            self._engine.apply_model(lambda network: network.load_weights(iter(weights)))
         self._engine.reset_prefix_cache()
 
 

@@ -131,7 +131,12 @@ def test_without_vllm_it_says_what_to_install(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"), [({"temperature": 0.0}, "must be above 0"), ({"seeds": [1]}, "1 seeds for 3")]
+    ("changes", "message"),
+    [
+        ({"temperature": 0.0}, "must be above 0"),
+        ({"seeds": [1]}, "1 seeds for 3"),
+        ({"max_new_tokens": 64}, "the model's context is 64"),
+    ],
 )
 def test_what_it_cannot_do_is_refused(changes: dict[str, Any], message: str, tmp_path: Path):
     model, text = tiny_lm()

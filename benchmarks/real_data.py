@@ -8,12 +8,9 @@ run's summary, kept with the command. Started again it goes on where it was. `--
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
-import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.measuring import result, write
+from instructloop.recipes import outside
 from instructloop.runs import Run
 
 NOT_HERE = "skipped: torch finds no CUDA device here; --full is for where there is one"
@@ -41,9 +39,8 @@ class Part:
         source = data / self.file
         if self.rows is None and self.characters is None:
             return source
-        with gzip.open(source, "rt") if source.suffix == ".gz" else source.open() as lines:
-            least, most = self.characters or (0, sys.maxsize)
-            kept = [line for line in lines if line.strip() and least <= len(line) <= most]
+        least, most = self.characters or (0, sys.maxsize)
+        kept = [line for line in outside.lines(source) if line.strip() and least <= len(line) <= most]
         kept.sort(key=lambda line: hashlib.sha256(line.encode()).digest())
         target = folder / source.name.removesuffix(".gz")
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,9 +72,10 @@ def _pairs(name: str) -> tuple[str, str]:
     return PREFERENCES.format(f"{name}.train"), PREFERENCES.format(f"{name}.dev")
 
 
-def _reward(name: str, rows: int | None, options: str, **more: Any) -> Study:
+def _reward(
+    name: str, rows: int | None, options: str, *, characters: tuple[int, int] | None = None, **more: Any
+) -> Study:
     train, dev = _pairs(name)
-    characters = more.pop("characters", None)
     return Study("reward", Part(train, rows, characters), Part(dev, None, characters), options, **more)
 
 
@@ -143,16 +141,13 @@ def _only(workspace: Path, name: str) -> Run:
 
 
 def measured(name: str, study: Study, data: Path, to: Path, *, more: Sequence[str] = ()) -> dict[str, Any]:
-    """Run a study and return its command, its seconds, and its runs' summaries; CalledProcessError if it fails."""
+    """Run a study and return its command and its runs' summaries; CalledProcessError if it fails."""
     words = [*command(name, study, data, to), *more]
-    started = time.perf_counter()
     subprocess.run([sys.executable, "-m", "instructloop", *words], check=True)
-    seconds = round(time.perf_counter() - started)
     runs = [study.verb, *([f"{study.verb}-held-out"] if study.verb != "reward" else [])]
     summaries = {run: _only(to / name, run).summary for run in runs}
     shown = " ".join(word.replace(str(to), "FOLDER").replace(str(data), "DATA") for word in words)
-    found = {"study": name, "command": f"instructloop {shown}", "seconds": seconds, "summaries": summaries}
-    return found | {"tfidf": study.tfidf}
+    return {"study": name, "command": f"instructloop {shown}", "summaries": summaries, "tfidf": study.tfidf}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -175,7 +170,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = measured(
             name, studies[name], asked.data.resolve(), asked.to.resolve(), more=["--machine", "gpu"] * asked.full
         )
-        print(json.dumps({name: found["seconds"]}), flush=True)
         if asked.write:
             write(f"real-data-{name}" + "-full" * asked.full, result(found, beside=asked.beside))
 

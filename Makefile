@@ -27,11 +27,11 @@ test: setup  ## the checks, under three minutes
 test-all: setup  ## the slow ones too: every page in the dark, the app killed at work, the whole loop with people
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu"
 
-check: test  ## what CI runs: tests, format, lint, types, and the slow tests in a browser
+check: test  ## what CI runs: tests, format, lint, types, and those of the slow tests that take seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q -n 2 -m slow tests/web/browser
+	$(BIN)/python -m pytest -q -n 2 -m slow tests/web/browser tests/simulated/test_visit.py tests/benchmarks tests/cli
 
 mutants: setup  ## plant bugs one at a time in a copy; the tests must catch each (minutes)
 	$(BIN)/python -m tests.mutants

@@ -45,6 +45,7 @@ def test_a_part_is_the_same_lines_each_time_and_of_the_lengths_that_are_wanted(d
     assert sorted(kept) == sorted(line for line in lines if least <= len(line) <= most)
 
 
+@pytest.mark.slow
 def test_a_study_runs_its_command_and_keeps_what_the_run_found(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -25,9 +25,10 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[GraphedForward]:
     return made
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
-@pytest.mark.parametrize("batch_rows", [None, 5], ids=["together", "others wait"])
-@pytest.mark.parametrize("temperature", [0.0, 1.3])
+@pytest.mark.parametrize(
+    ("family", "batch_rows", "temperature"),
+    [("llama", None, 1.3), ("llama", 5, 1.3), ("llama", 5, 0.0), ("qwen3", 5, 1.3)],
+)
 def test_samples_are_those_of_the_plain_steps(
     family: str, batch_rows: int | None, temperature: float, made: list[GraphedForward]
 ):

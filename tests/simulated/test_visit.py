@@ -37,6 +37,7 @@ def names_of(store: Store) -> dict[str, str]:
     return {accounts[email_of(one.id)] or "": one.id for one in TRAIN}
 
 
+@pytest.mark.slow
 def test_by_http_they_say_what_they_say_through_the_store(workspace: Workspace, url: str, tmp_path: Path):
     # Every task is for as many labelers as there are, so both ways every person meets every task.
     visit(workspace, url, Quiet(), num_train=3, seed=None, speed=None)

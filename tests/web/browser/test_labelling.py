@@ -130,6 +130,7 @@ def test_nothing_is_submitted_before_every_question_is_answered(store, labeler_p
     assert body["flags"] == {a: {}, b: {flag: False for flag in FLAGS if flag not in CONDITIONAL_FLAGS}}
 
 
+@pytest.mark.slow
 def test_a_reload_half_way_loses_nothing(store, labeler_page):
     page = labeler_page
     open_comparison(store)

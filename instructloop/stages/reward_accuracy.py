@@ -155,7 +155,7 @@ def _score_facts(
     from instructloop.train.ranked import score_rows
 
     every = [row for prompt in learned for row in prompt.rows]
-    # By lot: a prompt's completions may stand best first, so that every second one would be a loser.
+    # By lot: a prompt's completions may stand best first, so that every second one would be a winner.
     some = every if len(every) <= MOST_TRAINED else random.Random(0).sample(every, MOST_TRAINED)
     trained = score_rows(model, text, some)
     facts: dict[str, Any] = {"train_score_mean": fmean(trained), "train_score_std": pstdev(trained)}

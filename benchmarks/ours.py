@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from benchmarks.turns import Turns, read
 from instructloop.core.batches import LMBatch
 from instructloop.core.returns import FixedKL
+from instructloop.models.compiled import compile_layers
 from instructloop.models.lm import disable_dropout, load_lm
 from instructloop.models.scalar import ScalarModel
 from instructloop.runs import Run
@@ -66,7 +68,7 @@ def ppo(work: Work, prompts: list[list[int]], asked: argparse.Namespace, run: Ru
     for model in (policy, ref, reward, value):
         model.requires_grad_(model in (policy, value))
         disable_dropout(model)
-        to_training_device(model, asked.precision).eval()
+        _placed(model, asked)
     actors = Actors(policy, value, ref, reward, text)
     rules = Rules(work["completion_tokens"], work["episodes"], work["minibatches"], asked.micro_batch, asked.precision)
     facts: dict[str, float] = {}
@@ -92,7 +94,7 @@ def reward(work: Work, rows: list[dict[str, Any]], asked: argparse.Namespace, ru
     """Give one step of the reward model a turn, on all comparisons of `rows` prompts."""
     model, text = ScalarModel.load(asked.folder / "reward")
     disable_dropout(model)
-    to_training_device(model, asked.precision).eval()
+    _placed(model, asked)
     ranking = tuple((number,) for number in range(work["completions_per_prompt"]))
     prompts = [
         RankedPrompt(str(i), tuple([*row["prompt"], *one] for one in row["completions"]), (ranking,))
@@ -116,7 +118,7 @@ def sft(work: Work, rows: list[dict[str, list[int]]], asked: argparse.Namespace,
     """Give one pass over the demonstrations a turn; the loss is on their completions."""
     model, text = load_lm(asked.folder / "policy")
     disable_dropout(model)
-    to_training_device(model, asked.precision).train(False)
+    _placed(model, asked)
     epochs = Epochs(
         len(rows),
         lambda index: LMBatch(
@@ -129,6 +131,12 @@ def sft(work: Work, rows: list[dict[str, list[int]]], asked: argparse.Namespace,
     task = lm_task(model, Mixed(epochs, None, 0), micro_batch_rows=asked.micro_batch)
     facts = {"tokens": sum(len(row["prompt"]) + len(row["completion"]) for row in rows)}
     _fit(task, [{"params": list(model.parameters())}], epochs.batches_per_epoch, run, turns, facts)
+
+
+def _placed(model: nn.Module, asked: argparse.Namespace) -> None:
+    to_training_device(model, asked.precision).eval()
+    if asked.compile:
+        compile_layers(model)
 
 
 def _fit(
@@ -164,6 +172,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="layers, by torch")
     parser.add_argument("--micro-batch", type=int, help="rows; what the stage has by default if not given")
     asked = parser.parse_args()
     turns = Turns()

@@ -28,7 +28,12 @@ COMPLETION_WORDS = (1, 1, 2, 3, 4, 6, 8, 10, 13, 19, 23, 28, 69)
 SHARES = (0.0, 0.05, 0.14, 0.25, 0.375, 0.5, 0.625, 0.75, 0.86, 0.95, 0.98, 0.99, 1.0)
 """Quantiles of the words of FairytaleQA's questions with their passages, and of its answers (8,548 of them)."""
 TOKENS_PER_WORD = 1.3
-OURS = ("--precision float32", "--precision bfloat16", "--precision bfloat16 --micro-batch 64")
+OURS = (
+    "--precision float32",
+    "--precision float32 --compile",
+    "--precision bfloat16",
+    "--precision bfloat16 --micro-batch 64",
+)
 """The settings of our side; in bfloat16 what is trained has float32 masters."""
 
 

@@ -27,7 +27,7 @@ def last_layer_for(transformer: nn.Module, wanted_M: Tensor, num_tokens: int) ->
     computes. Where layers are computed again in the backward pass this one is not: it would be the first, and what it
     made is then still there anyway.
     """
-    layer = _last_layer(transformer)
+    layer: Any = layers_of(transformer)[-1]
     parts = _parts(layer)
     if len(wanted_M) >= WORTH_FRACTION * num_tokens or any("forward" in vars(part) for part in parts):
         yield
@@ -47,8 +47,9 @@ def last_layer_for(transformer: nn.Module, wanted_M: Tensor, num_tokens: int) ->
             del part.forward
 
 
-def _last_layer(transformer: Any) -> Any:
-    return (getattr(transformer, "layers", None) or transformer.h)[-1]
+def layers_of(transformer: Any) -> nn.ModuleList:
+    """Return the layers of a model without its head."""
+    return getattr(transformer, "layers", None) or transformer.h
 
 
 def _parts(layer: Any) -> list[nn.Module]:

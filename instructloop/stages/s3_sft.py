@@ -52,6 +52,9 @@ class Config(BaseModel):
     micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the batch as it is
     log_every: int = Field(default=10, gt=0)
     gradient_checkpointing: bool = False  # activations are computed again: less memory, a third more time, same result
+    compiles_layers: bool = (
+        False  # by torch: half a minute at first, faster then, the same to 1e-5 (models/compiled.py)
+    )
 
     @property
     def num_text_rows(self) -> int:
@@ -176,6 +179,7 @@ def _fit(
 ) -> None:
     """Train the model in place, with residual dropout instead of whatever dropout its own configuration has."""
     from instructloop.models.adapters import add_adapter
+    from instructloop.models.compiled import compile_layers
     from instructloop.models.lm import disable_dropout, residual_dropout
     from instructloop.models.recomputing import recompute_activations
     from instructloop.train.device import to_training_device
@@ -188,6 +192,8 @@ def _fit(
     to_training_device(model, config.dtype).train(config.dropout > 0)
     if config.gradient_checkpointing:
         recompute_activations(model)
+    if config.compiles_layers:
+        compile_layers(model)
     rates = {"betas": config.adam_betas, "eps": config.adam_eps, "weight_decay": config.weight_decay}
     epoch_steps = stream.demonstrations.batches_per_epoch
     with residual_dropout(model, config.dropout), console.track(len(stream), started.name, unit="steps") as track:

@@ -75,6 +75,9 @@ class Config(BaseModel):
     micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the minibatch as it is
     forward_tokens: int = Field(default=4096, gt=0)  # padded tokens of a batch without gradient
     gradient_checkpointing: bool = False  # activations are computed again: less memory, a third more time, same result
+    compiles_layers: bool = (
+        False  # by torch: half a minute at first, faster then, the same to 1e-5 (models/compiled.py)
+    )
     num_samples_kept: int = Field(default=4, ge=0)  # episodes of each iteration that samples.jsonl keeps
 
     @property
@@ -96,6 +99,7 @@ def run(
     started = Run.start(
         workspace.runs, "s7_ppo", name=name, round=round, config=config.model_dump(mode="json"), parents=parents
     )
+    from instructloop.models.compiled import compile_layers
     from instructloop.models.recomputing import recompute_activations
     from instructloop.train.checkpoint import Checkpoints
     from instructloop.train.ema import Ema
@@ -107,6 +111,9 @@ def run(
     if config.gradient_checkpointing:
         recompute_activations(actors.policy)
         recompute_activations(actors.value)
+    if config.compiles_layers:
+        for network in (actors.policy, actors.value, actors.ref, actors.reward):
+            compile_layers(network)
     prompts = _prompts(config, parents["prompts"])
     ids = [actors.text.prompt_ids(prompt.text, max_tokens=config.max_prompt_tokens) for prompt in prompts]
     cut = {i for i, one in enumerate(prompts) if len(actors.text.prompt_ids(one.text)) > config.max_prompt_tokens}

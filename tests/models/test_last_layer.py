@@ -80,5 +80,5 @@ def test_modules_are_left_as_they_were_after_an_error_too():
 
 def test_every_packed_family_has_a_last_layer_that_is_known():
     for family in FAMILIES & {"gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma"}:
-        parts = last_layer._parts(last_layer._last_layer(tiny_lm(family)[0].base_model))
+        parts = last_layer._parts(last_layer.layers_of(tiny_lm(family)[0].base_model)[-1])
         assert len(parts) >= 2, family  # MLP and the attention's output

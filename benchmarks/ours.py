@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks.turns import Turns, read
+from instructloop.allocator import keep_freed_memory
 from instructloop.core.batches import LMBatch
 from instructloop.core.returns import FixedKL
 from instructloop.models.compiled import compile_layers
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--micro-batch", type=int, help="rows; what the stage has by default if not given")
     asked = parser.parse_args()
     turns = Turns()
+    keep_freed_memory()  # as the command line does
     torch.set_num_threads(asked.threads)
     work, rows = read(asked.folder)
     asked.micro_batch = asked.micro_batch or MICRO_BATCHES[work["task"]]

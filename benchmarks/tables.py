@@ -69,20 +69,23 @@ def peers(folder: Path) -> str:
     for name, result in found:
         what, wanted = PEERS[name]
         theirs, ours = result["found"]["of"]
-        arms = result["found"]["arms"]
+        arms, kept = result["found"]["arms"], result["found"].get("kept")
         rows.append(
             [
                 what,
                 seconds(arms[theirs]["median"]),
                 plain(theirs),
+                seconds(arms[kept]["median"]) if kept else "",
                 seconds(arms[ours]["median"]),
                 plain(ours),
                 times(result["found"]["times_as_fast"]),
+                times(result["found"]["times_as_fast_kept"]) if kept else "",
                 "" if wanted is None else f"{wanted:g}",
                 f"{arms[theirs]['peak_mebibytes']} / {arms[ours]['peak_mebibytes']}",
             ]
         )
-    head = ["work", "TRL, s", "at", "instructloop, s", "at", "times as fast", "wanted", "peak MiB"]
+    head = ["work", "TRL, s", "at", "with our memory settings", "instructloop, s", "at", "times as fast"]
+    head += ["with our memory settings", "wanted", "peak MiB"]
     return table(head, rows) + conditions(result for _, result in found)
 
 

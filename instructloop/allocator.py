@@ -6,10 +6,9 @@ import ctypes
 import os
 import sys
 
-KEPT_BYTES = 2**30  # what may lie free at the end of the heap before it goes back to the system
-SETTINGS = {  # environment variable, read when a process starts -> mallopt's number for it (malloc.h), value
-    "MALLOC_TRIM_THRESHOLD_": (-1, KEPT_BYTES),
-    "MALLOC_MMAP_THRESHOLD_": (-3, 2**25),  # 32 MiB, the most it takes
+SETTINGS = {  # environment variable, read when a process starts -> its value; mallopt's number and value (malloc.h)
+    "MALLOC_TRIM_THRESHOLD_": (2**62, -1, -1),  # what is free at the end of the heap stays however much it is
+    "MALLOC_MMAP_MAX_": (0, -4, 0),  # tensors of any size lie in the heap: a threshold would end at 32 MiB
 }
 
 
@@ -23,7 +22,7 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
         return False
-    for name, (number, value) in SETTINGS.items():
-        os.environ[name] = str(value)
+    for name, (for_workers, number, value) in SETTINGS.items():
+        os.environ[name] = str(for_workers)
         mallopt(number, value)
     return True

@@ -17,10 +17,10 @@ libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p,
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 before = resident()
-block = libc.malloc(2**24)
-ctypes.memset(block, 1, 2**24)
+block = libc.malloc(2**27)
+ctypes.memset(block, 1, 2**27)
 libc.free(block)
-print(resident() - before > 2**23)
+print(resident() - before > 2**26)
 """
 
 

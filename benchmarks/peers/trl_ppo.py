@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.turns import Turns, read
+from instructloop.allocator import keep_freed_memory
 
 
 def main() -> None:
@@ -18,11 +19,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--precision", choices=("float32", "autocast", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep-memory", action="store_true", help="glibc's, as our command line does")
     parser.add_argument(
         "--micro-batch", type=int, help="episodes of one forward and backward; all of them if not given"
     )
     asked = parser.parse_args()
     turns = Turns()
+    if asked.keep_memory:
+        keep_freed_memory()
     if asked.precision == "autocast":
         os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"  # the trainer's own accelerator knows no other way
     import torch

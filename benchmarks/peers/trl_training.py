@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.turns import Turns, read
+from instructloop.allocator import keep_freed_memory
 
 
 def pairs(rows: list[dict[str, Any]]) -> list[dict[str, list[int]]]:
@@ -26,10 +27,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--precision", choices=("float32", "autocast", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep-memory", action="store_true", help="glibc's, as our command line does")
     parser.add_argument("--micro-batch", type=int, help="rows of one forward and backward; all of a step if not given")
     parser.add_argument("--packing", choices=("none", "bfd", "wrapped"), default="none")
     asked = parser.parse_args()
     turns = Turns()
+    if asked.keep_memory:
+        keep_freed_memory()
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback

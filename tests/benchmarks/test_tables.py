@@ -30,7 +30,7 @@ def test_a_table_takes_the_newest_result_and_leaves_the_text_alone(tmp_path: Pat
         (tmp_path / f"peers-ppo-natural-2026-01-0{day}-0000.json").write_text(json.dumps(content))
     text = "before\n<!-- table peers -->\nold\n<!-- end -->\nafter"
     made = rendered(text, tmp_path)
-    assert "| 8 | float32 | 2 | bfloat16 | 4.00 (1.00 to 9.00) | 5 | 100 / 100 |" in made
+    assert "| 8 | float32 |  | 2 | bfloat16 | 4.00 (1.00 to 9.00) |  | 5 | 100 / 100 |" in made
     assert made.startswith("before\n<!-- table peers -->\n|")
     assert made.endswith("<!-- end -->\nafter")
     assert "old" not in made

@@ -92,14 +92,14 @@ def measure(name: str, bounds: Rates, own: Iterable[str] = OURS, *, repeats: int
 def main() -> None:
     """Measure, print, and with --write keep it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("workloads", nargs="*", default=QUICK, choices=[*WORKLOADS, []], metavar="WORKLOAD")
+    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], metavar="WORKLOAD")
     parser.add_argument("--own", action="append", help="a setting of our side; all of them if not given")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--beside", default="", help="what else the machine was doing, for the record")
     parser.add_argument("--write", action="store_true", help="into benchmarks/results")
     asked = parser.parse_args()
     bounds = rates()
-    found = [measure(name, bounds, asked.own or OURS, repeats=asked.repeats) for name in asked.workloads]
+    found = [measure(name, bounds, asked.own or OURS, repeats=asked.repeats) for name in asked.workloads or QUICK]
     print(found)
     if asked.write:
         write("ppo-iteration", result(found, beside=asked.beside, rates=asdict(bounds)))

@@ -1,10 +1,12 @@
 """Workloads: sizes as they are called, completions as long as wanted, both sides' rows the same."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks import ppo_iteration
 from benchmarks.growth import GROWING, amount
 from benchmarks.ppo_iteration import decoding_bytes, operations, weights
 from benchmarks.turns import read
@@ -76,3 +78,13 @@ def test_decoding_reads_all_weights_a_step_and_each_rows_keys_and_values():
 def test_what_grows_doubles_twice(what: str):
     base, twice, four = (amount(what, one) for one in GROWING[what])
     assert (twice / base, four / base) == pytest.approx((2, 4), rel=0.06)
+
+
+def test_an_iteration_is_measured_at_both_lengths_where_nothing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["ppo_iteration"])
+    monkeypatch.setattr(ppo_iteration, "rates", lambda: None)
+    monkeypatch.setattr(ppo_iteration, "measure", lambda name, *_, **__: name)
+    ppo_iteration.main()
+    assert capsys.readouterr().out == "['ppo-fixed', 'ppo-natural']\n"

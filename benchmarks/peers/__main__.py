@@ -40,7 +40,7 @@ SETTINGS: dict[str, Sequence[str]] = {
 }
 """What TRL is tried with; bfloat16 are weights without masters, which small steps do not move."""
 BEST: dict[str, Sequence[str]] = {
-    "ppo": ("--precision float32", "--precision float32 --keep-memory"),
+    "ppo": ("--precision float32 --micro-batch 16", "--precision float32 --micro-batch 16 --keep-memory"),
     "reward": ("--precision float32", "--precision float32 --keep-memory"),
     "sft": (
         "--precision float32 --packing wrapped --micro-batch 4",

@@ -41,7 +41,7 @@ SETTINGS: dict[str, Sequence[str]] = {
 """What TRL is tried with; bfloat16 are weights without masters, which small steps do not move."""
 BEST: dict[str, Sequence[str]] = {
     "ppo": ("--precision float32 --micro-batch 16", "--precision float32 --micro-batch 16 --keep-memory"),
-    "reward": ("--precision float32", "--precision float32 --keep-memory"),
+    "reward": ("--precision float32 --micro-batch 12", "--precision float32 --micro-batch 12 --keep-memory"),
     "sft": (
         "--precision float32 --packing wrapped --micro-batch 4",
         "--precision float32 --packing bfd --micro-batch 1",

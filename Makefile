@@ -31,7 +31,7 @@ check: test  ## what CI runs: tests, format, lint, types, and those of the slow 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q -n 2 -m slow tests/web/browser tests/simulated/test_visit.py tests/benchmarks tests/cli
+	$(BIN)/python -m pytest -q -n 2 -m slow tests/web/browser tests/simulated/test_visit.py tests/benchmarks tests/cli tests/models/test_compiled.py
 
 mutants: setup  ## plant bugs one at a time in a copy; the tests must catch each (minutes)
 	$(BIN)/python -m tests.mutants

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -225,3 +226,17 @@ def test_activations_computed_again_change_nothing(tmp_path: Path):
     ]
     assert weights(runs[0].file("model")) == weights(runs[1].file("model"))
     assert same_training(*runs)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a processor with g++")
+def test_compiled_layers_learn_the_same(tmp_path: Path):
+    spaces = [workspace(tmp_path / name) for name in "ab"]
+    plain, compiled = (
+        ppo(space, PTX.model_copy(update={"compiles_layers": compiles}), parents(space, with_text=True))
+        for space, compiles in zip(spaces, (False, True), strict=True)
+    )
+    (model, _), (other, _) = (load_lm(run.file("model")) for run in (plain, compiled))
+    for weight, again in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(again, weight, rtol=0, atol=1e-4)
+    torch._dynamo.reset()

@@ -231,6 +231,7 @@ def test_activations_computed_again_change_nothing(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a processor with g++")
 def test_compiled_layers_learn_the_same(tmp_path: Path):
+    torch._dynamo.utils.counters.clear()
     spaces = [workspace(tmp_path / name) for name in "ab"]
     plain, compiled = (
         ppo(space, PTX.model_copy(update={"compiles_layers": compiles}), parents(space, with_text=True))
@@ -239,4 +240,5 @@ def test_compiled_layers_learn_the_same(tmp_path: Path):
     (model, _), (other, _) = (load_lm(run.file("model")) for run in (plain, compiled))
     for weight, again in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(again, weight, rtol=0, atol=1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     torch._dynamo.reset()

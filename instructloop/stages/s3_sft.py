@@ -52,9 +52,7 @@ class Config(BaseModel):
     micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the batch as it is
     log_every: int = Field(default=10, gt=0)
     gradient_checkpointing: bool = False  # activations are computed again: less memory, a third more time, same result
-    compiles_layers: bool = (
-        False  # by torch: half a minute at first, faster then, the same to 1e-5 (models/compiled.py)
-    )
+    compiles_layers: bool = False  # by torch: slow at first, faster after, the same to 1e-5 (models/compiled.py)
 
     @property
     def num_text_rows(self) -> int:

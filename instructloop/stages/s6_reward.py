@@ -49,9 +49,7 @@ class Config(BaseModel):
     micro_batch_rows: int | None = Field(default=32, gt=0)  # completions, like lengths together; a prompt is never cut
     log_every: int = Field(default=1, gt=0)
     gradient_checkpointing: bool = False  # activations are computed again: less memory, a third more time, same result
-    compiles_layers: bool = (
-        False  # by torch: half a minute at first, faster then, the same to 1e-5 (models/compiled.py)
-    )
+    compiles_layers: bool = False  # by torch: slow at first, faster after, the same to 1e-5 (models/compiled.py)
 
 
 def run(

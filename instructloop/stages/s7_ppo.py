@@ -75,9 +75,7 @@ class Config(BaseModel):
     micro_batch_rows: int | None = Field(default=16, gt=0)  # like lengths together; None: the minibatch as it is
     forward_tokens: int = Field(default=4096, gt=0)  # padded tokens of a batch without gradient
     gradient_checkpointing: bool = False  # activations are computed again: less memory, a third more time, same result
-    compiles_layers: bool = (
-        False  # by torch: half a minute at first, faster then, the same to 1e-5 (models/compiled.py)
-    )
+    compiles_layers: bool = False  # by torch: slow at first, faster after, the same to 1e-5 (models/compiled.py)
     num_samples_kept: int = Field(default=4, ge=0)  # episodes of each iteration that samples.jsonl keeps
 
     @property

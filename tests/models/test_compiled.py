@@ -9,7 +9,7 @@ import torch
 from instructloop.models import compiled, hidden
 from instructloop.models.adapters import add_adapter
 from instructloop.models.compiled import compile_layers
-from instructloop.models.lm import completion_logprobs
+from instructloop.models.lm import completion_logprobs, disable_dropout, residual_dropout
 from instructloop.models.lora import Lora
 from instructloop.models.masters import lower, master
 from instructloop.models.recomputing import recompute_activations
@@ -76,6 +76,19 @@ def test_sampling_gives_what_it_gave():
     compile_layers(model, backend="eager")
     found = sample(model, text, PROMPTS, max_new_tokens=5, temperature=1.0, seeds=[1, 2, 3])
     assert torch.equal(found.tokens_BT, expected.tokens_BT)
+
+
+def test_dropout_between_layers_is_there_while_it_is_asked_for():
+    model, text = tiny_lm()
+    disable_dropout(model)
+    expected, _ = measured(model, text)
+    compile_layers(model, backend="eager")
+    model.train()
+    with residual_dropout(model, 0.3):
+        first, again = (measured(model, text)[0] for _ in range(2))
+        assert not torch.equal(first, again)
+        torch.testing.assert_close(measured(model.eval(), text)[0], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(measured(model.train(), text)[0], expected, rtol=0, atol=1e-5)
 
 
 def test_what_cannot_be_compiled_is_refused_in_words(monkeypatch: pytest.MonkeyPatch):
